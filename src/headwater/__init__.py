@@ -1,0 +1,64 @@
+"""Headwater: the training examples behind what a model says. This file holds the public names only.
+
+Names load when they are first used, so that `import headwater` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headwater.corpus import Corpus as Corpus
+    from headwater.gradients.features import Features as Features
+    from headwater.gradients.features import LayerBlocks as LayerBlocks
+    from headwater.gradients.features import TwoSided as TwoSided
+    from headwater.index.build import Plan as Plan
+    from headwater.index.index import Index as Index
+    from headwater.methods.grad_cos import GradCos as GradCos
+    from headwater.methods.grad_dot import GradDot as GradDot
+    from headwater.methods.logra import LoGra as LoGra
+    from headwater.methods.logra import LRelatIF as LRelatIF
+    from headwater.methods.scoring import rank as rank
+    from headwater.methods.scoring import scores as scores
+    from headwater.methods.scoring import self_influence as self_influence
+    from headwater.methods.scoring import top as top
+    from headwater.methods.trackstar import TrackStar as TrackStar
+    from headwater.methods.trak import TRAK as TRAK
+    from headwater.tasks.causal_lm import CausalLM as CausalLM
+    from headwater.tasks.query import Query as Query
+    from headwater.tasks.task import Task as Task
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Corpus": "corpus",
+    "Features": "gradients.features",
+    "LayerBlocks": "gradients.features",
+    "TwoSided": "gradients.features",
+    "Plan": "index.build",
+    "Index": "index.index",
+    "GradCos": "methods.grad_cos",
+    "GradDot": "methods.grad_dot",
+    "LoGra": "methods.logra",
+    "LRelatIF": "methods.logra",
+    "rank": "methods.scoring",
+    "scores": "methods.scoring",
+    "self_influence": "methods.scoring",
+    "top": "methods.scoring",
+    "TrackStar": "methods.trackstar",
+    "TRAK": "methods.trak",
+    "CausalLM": "tasks.causal_lm",
+    "Query": "tasks.query",
+    "Task": "tasks.task",
+}
+
+__all__ = ["__version__", *_WHERE]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'headwater' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"headwater.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value

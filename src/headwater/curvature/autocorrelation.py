@@ -1,0 +1,144 @@
+"""R = mean of u u^T, block by block: gathered while features pass, factored when a method asks.
+
+`|R^-1/2 u|^2 = u^T R^-1 u`, so one Cholesky factorisation of each block serves both the whitened
+norm and the whitened inner product; no matrix square root is ever formed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from headwater.engine.errors import NumericError
+
+if TYPE_CHECKING:
+    from headwater.gradients.layout import Block
+
+WIDEST = 8192  # dimensions of a block whose autocorrelation is gathered (0.5 GB in float64)
+FLUSH = 256  # rows summed in float32 before they are added up in float64
+
+
+class Autocorrelation:
+    """Running sums of u u^T per block, float64 [d, d]; None for blocks wider than `WIDEST`."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self.blocks = tuple(blocks)
+        self.count = 0
+        self.sums: list[torch.Tensor | None] = [
+            torch.zeros((b.size, b.size), dtype=torch.float64) if b.size <= WIDEST else None
+            for b in blocks
+        ]
+
+    def add(self, u: torch.Tensor) -> None:
+        """Add rows u [n, size]; a multiple of `FLUSH` rows at a time is fastest."""
+        self.count += len(u)
+        for start in range(0, len(u), FLUSH):
+            rows = u[start : start + FLUSH]
+            for block, total in zip(self.blocks, self.sums, strict=True):
+                if total is not None:
+                    part = rows[:, block.part]
+                    total += part.T @ part
+
+    def merge(self, other: Autocorrelation) -> None:
+        """Add another's sums; the order of merging is the caller's to keep."""
+        self.count += other.count
+        for mine, theirs in zip(self.sums, other.sums, strict=True):
+            if mine is not None and theirs is not None:
+                mine += theirs
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """For a safetensors file, by block number."""
+        named = {f"sum.{i}": s for i, s in enumerate(self.sums) if s is not None}
+        return named | {"count": torch.tensor([self.count])}
+
+    @classmethod
+    def from_tensors(
+        cls, blocks: Sequence[Block], tensors: dict[str, torch.Tensor]
+    ) -> Autocorrelation:
+        """The inverse of `tensors`."""
+        made = cls.__new__(cls)
+        made.blocks = tuple(blocks)
+        made.count = int(tensors["count"][0])
+        made.sums = [tensors.get(f"sum.{i}") for i in range(len(blocks))]
+        return made
+
+    def means(self) -> list[torch.Tensor | None]:
+        """R of each block, float64 [d, d]."""
+        return [None if s is None else s / max(self.count, 1) for s in self.sums]
+
+
+@dataclass(frozen=True)
+class Inverse:
+    """`(R + c I)^-1` per block by its Cholesky factor L (float64), R + c I = L L^T."""
+
+    factors: tuple[torch.Tensor, ...]
+    digest: str
+
+    def apply(self, blocks: Sequence[Block], v: torch.Tensor) -> torch.Tensor:
+        """(R + c I)^-1 v for rows v [n, size], float64."""
+        out = torch.empty(v.shape, dtype=torch.float64)
+        for block, factor in zip(blocks, self.factors, strict=True):
+            part = v[:, block.part].double().T
+            out[:, block.part] = torch.cholesky_solve(part, factor).T
+        return out
+
+    def whiteners(self) -> list[torch.Tensor]:
+        """L^-1 of each block, float64 [d, d]: `|L^-1 u|` is the whitened norm."""
+        return [
+            torch.linalg.solve_triangular(
+                factor, torch.eye(len(factor), dtype=torch.float64), upper=False
+            )
+            for factor in self.factors
+        ]
+
+
+def inverse(
+    names: Sequence[str], matrices: Sequence[torch.Tensor | None], damping: float
+) -> Inverse:
+    """Factor `R + damping * mean eigenvalue(R) * I` of each block.
+
+    Args:
+        names: of the blocks, for messages.
+        matrices: R of each block, float64 [d, d].
+        damping: relative to the block's mean eigenvalue.
+
+    Raises:
+        NumericError: when a block's R was not gathered, is not finite, or stays singular.
+    """
+    digest = hashlib.sha256(f"{damping!r}".encode())
+    factors: list[torch.Tensor] = []
+    for name, matrix in zip(names, matrices, strict=True):
+        if matrix is None:
+            raise NumericError(
+                f"Block {name} is too wide for its autocorrelation",
+                expected=f"at most {WIDEST} dimensions",
+                do="build with a projection, or use GradDot or GradCos",
+            )
+        if not bool(torch.isfinite(matrix).all()):
+            raise NumericError(f"The autocorrelation of block {name} is not finite")
+        mean = float(matrix.diagonal().mean())
+        digest.update(matrix.numpy().tobytes())
+        floor = damping * mean if mean > 0 else 1.0  # a block without any gradient stays zero
+        damped = matrix + floor * torch.eye(len(matrix), dtype=torch.float64)
+        factor, failed = torch.linalg.cholesky_ex(damped)
+        if int(failed):
+            raise NumericError(
+                f"The autocorrelation of block {name} is singular",
+                expected=f"at least {len(matrix)} independent examples, or damping",
+                found=f"damping {damping}",
+                do="use a positive damping (0.1 is the default)",
+            )
+        factors.append(factor)
+    return Inverse(tuple(factors), digest.hexdigest()[:24])
+
+
+def pooled_spectrum(matrices: Sequence[torch.Tensor | None]) -> np.ndarray[Any, Any]:
+    """Eigenvalues of all blocks together, descending, float64."""
+    values = [torch.linalg.eigvalsh(m) for m in matrices if m is not None]
+    joined = torch.cat(values).clamp(min=0).numpy()
+    return np.sort(joined)[::-1].copy()

@@ -1,0 +1,120 @@
+"""Files that are either whole or not there: written beside, synced, renamed; checked by hash.
+
+Disk errors become one clear line, and a lock that dies with its process keeps writers apart.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from headwater.engine.errors import BusyError, DamageError, InputError, ResourceError
+
+
+def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file, then put it in place of `path` in one step.
+
+    Raises:
+        ResourceError: when the disk is full; the temporary file is gone then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise disk_error(path, error) from error
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if "No space left" in str(error):  # safetensors and arrow raise errors of their own
+            raise disk_error(path, OSError(errno.ENOSPC, "No space left on device")) from error
+        raise
+
+
+def disk_error(path: Path, error: OSError) -> ResourceError | InputError:
+    """The one line for an `OSError` met while writing `path`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResourceError(
+            f"The disk is full; {path} was not written, what was finished before is kept",
+            do="free some space and run the same command again: it goes on where it stopped",
+        )
+    return InputError(f"{path} cannot be written", found=error.strerror or str(error))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """JSON with sorted keys, so that equal values are equal bytes."""
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    write_atomic(path, lambda temporary: _write_text(temporary, text))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Raises DamageError when the file is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DamageError(f"{path} is damaged", expected="JSON", found=str(error)) from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read", found=error.strerror) from error
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of the file's bytes, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def inside(folder: Path, name: str) -> Path:
+    """`folder / name`, refused when it leads out of the folder."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise DamageError(
+            "A manifest names a file outside its folder", expected=f"below {folder}", found=name
+        )
+    return path
+
+
+@contextmanager
+def locked(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock file `path`; it is released even when the process dies.
+
+    Raises:
+        BusyError: when another process holds it and `wait` is False.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise BusyError(
+                f"{what} is being written by another process",
+                do="wait for it, or give each worker its own part with --worker",
+            ) from error
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,128 @@
+"""Does a ranking put the right documents first? Three numbers, each with its uncertainty.
+
+Papers use "recall@k" for two different things; here they have two names. An interval comes from
+drawing the queries again with replacement: it says what another sample of queries would give, and
+nothing about another model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from headwater.engine.errors import InputError
+
+COVERAGE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over queries with its 95 % bootstrap interval, `low` to `high`."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """Such as "0.83 (0.75 to 0.90)"."""
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """How well rankings find the gold documents; each number is a mean over queries, from 0 to 1.
+
+    Attributes:
+        mrr: 1 / rank of the first gold document, counted from 1 in the whole list that was given;
+            0 where the list holds none.
+        success: 1 where any of the first k is gold, else 0 (what TrackStar's paper calls
+            recall@10).
+        recall: the share of the gold documents among the first k (set recall). With more gold
+            documents than k it cannot reach 1.
+        k: the cut of `success` and `recall`.
+        queries: how many.
+    """
+
+    mrr: Estimate
+    success: Estimate
+    recall: Estimate
+    k: int
+    queries: int
+
+
+def retrieval(
+    ranked: Sequence[Sequence[str]],
+    gold: Sequence[Collection[str]],
+    *,
+    k: int = 10,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Retrieval:
+    """MRR, success@k and recall@k of one ranking for each query.
+
+    Args:
+        ranked: for each query the ids it found, best first, each at most once.
+        gold: for each query the ids that are right, at least one; order and repeats do not matter.
+        k: the cut of success and recall.
+        resamples: bootstrap draws of the queries, for the intervals.
+        seed: of those draws.
+
+    Raises InputError for lists of different length, no queries, a query without gold, an id ranked
+    twice, or a k or resamples below 1.
+    """
+    _check(ranked, gold, k, resamples)
+    rows: list[tuple[float, float, float]] = []
+    for found, right in zip(ranked, gold, strict=True):
+        wanted = set(right)
+        first = next((rank for rank, name in enumerate(found, start=1) if name in wanted), None)
+        hits = sum(name in wanted for name in found[:k])
+        rows.append((0.0 if first is None else 1.0 / first, float(hits > 0), hits / len(wanted)))
+    scores = np.asarray(rows, dtype=np.float64)
+    drawn = _bootstrap_means(scores, resamples, seed)
+    tail = 100 * (1 - COVERAGE) / 2
+    low, high = np.percentile(drawn, [tail, 100 - tail], axis=0)
+    mrr, success, recall = (
+        Estimate(float(mean), float(down), float(up))
+        for mean, down, up in zip(scores.mean(axis=0), low, high, strict=True)
+    )
+    return Retrieval(mrr, success, recall, k, len(rows))
+
+
+def _bootstrap_means(
+    scores: np.ndarray[Any, Any], resamples: int, seed: int
+) -> np.ndarray[Any, Any]:
+    """Means over redrawn queries: [resamples, columns] from [queries, columns]."""
+    random = np.random.Generator(np.random.PCG64(seed))
+    count = len(scores)
+    # How often each query is drawn is all a mean needs: counts [queries] in place of indices.
+    share = np.full(count, 1.0 / count)
+    return np.stack([random.multinomial(count, share) @ scores for _ in range(resamples)]) / count
+
+
+def _check(
+    ranked: Sequence[Sequence[str]], gold: Sequence[Collection[str]], k: int, resamples: int
+) -> None:
+    if len(ranked) != len(gold) or not gold:
+        raise InputError(
+            "Rankings and gold documents do not pair up",
+            expected="as many rankings as sets of gold documents, at least one",
+            found=f"{len(ranked)} and {len(gold)}",
+        )
+    if k < 1 or resamples < 1:
+        raise InputError("k and resamples must be 1 or more", found=f"k={k}, resamples={resamples}")
+    for number, (found, right) in enumerate(zip(ranked, gold, strict=True), start=1):
+        if isinstance(found, str) or isinstance(right, str):
+            raise InputError(
+                f"Query {number} is not usable", expected="lists of ids", found="one string"
+            )
+        if not right:
+            raise InputError(
+                f"Query {number} has no gold documents",
+                expected="at least one",
+                do="leave out queries whose right documents are not known",
+            )
+        if len(set(found)) != len(found):
+            raise InputError(f"The ranking of query {number} names an id more than once")

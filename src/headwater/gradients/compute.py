@@ -1,0 +1,228 @@
+"""Projected gradients of chunks: the one way through task, capture and projection.
+
+Training examples and queries go through the same code with the same projections; only the output
+differs (the loss or the margin of an example, the measurement of a query).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from headwater.corpus.batches import batches_by_length
+from headwater.engine.errors import NumericError, ResourceError
+from headwater.gradients.capture import Capture
+from headwater.gradients.layout import make_layout
+from headwater.gradients.parameters import choose
+from headwater.gradients.projector import Projector
+from headwater.gradients.second_moment import SecondMoment
+from headwater.gradients.sinks import FeatureSink, MomentSink, PositionSink
+from headwater.tasks.task import evaluating
+
+if TYPE_CHECKING:
+    from headwater.gradients.features import Features
+    from headwater.tasks.query import Query
+    from headwater.tasks.task import Chunk, Task
+
+Role = Literal["example", "query"]
+
+
+@dataclass
+class Projected:
+    """Projected gradients of a batch.
+
+    Args:
+        u: [n, size], float32 (float64 for float64 models).
+        loss: [n]. weight: 1 - p of each example [n] under margin features, else None.
+    """
+
+    u: torch.Tensor
+    loss: torch.Tensor
+    weight: torch.Tensor | None
+
+
+class Gradients:
+    """A task's projected gradients under some `Features`.
+
+    Args:
+        task: the task.
+        features: what is captured and how it is projected.
+        names: parameter names fixed by a manifest, in place of `features.parameters`.
+        moment: the second moment in use, once it is known.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        features: Features,
+        *,
+        names: list[str] | None = None,
+        moment: SecondMoment | None = None,
+    ) -> None:
+        self.task, self.features = task, features
+        self.uses, self.coverage = choose(task, features.parameters, names)
+        self.layout = make_layout(self.uses, features.projection)
+        self.capture = Capture(task, self.uses)
+        self.parameters = {use.parameter.name: use.parameter for use in self.uses}
+        if moment is None and isinstance(features.second_moment, SecondMoment):
+            moment = features.second_moment
+        self.moment = moment
+        self._projectors: dict[str, Projector] | None = None
+        self._ready = False
+
+    @property
+    def projectors(self) -> dict[str, Projector]:
+        """Each parameter's projections, made at first use."""
+        if self._projectors is None:
+            dtypes = {name: p.dtype for name, p in self.task.model.named_parameters()}
+            self._projectors = {
+                name: Projector(
+                    parameter,
+                    self.layout.places[name],
+                    self.features.seed,
+                    self.moment,
+                    self.task.device,
+                    dtypes[name],
+                )
+                for name, parameter in self.parameters.items()
+            }
+        return self._projectors
+
+    def set_moment(self, moment: SecondMoment | None) -> None:
+        """Use this second moment from now on."""
+        self.moment, self._projectors = moment, None
+
+    def learn_sharing(self, chunk: Chunk) -> None:
+        """Find out which layers share inputs, once, on a first chunk."""
+        if not self._ready:
+            with evaluating(self.task.model):
+                self.capture.learn_sharing(self.task.collate([chunk]))
+            self._ready = True
+
+    def batch(self, chunks: Sequence[Chunk], role: Role = "example") -> Projected:
+        """Projected gradients of these chunks, in one forward and one backward pass."""
+        dtype = next(self.task.model.parameters()).dtype
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        u = torch.zeros((len(chunks), self.layout.size), dtype=wide, device=self.task.device)
+        sink = FeatureSink(self.projectors, u)
+        loss, weight = self._run(sink, chunks, role)
+        return Projected(u, loss, weight)
+
+    def _run(
+        self, sink: Any, chunks: Sequence[Chunk], role: Role
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        batch = self.task.collate(chunks)
+        weight = None
+        with evaluating(self.task.model), self.capture.on(sink, len(chunks)), torch.enable_grad():
+            if self.features.output == "margin":
+                loss, weight = self.task.margin(batch)
+            elif role == "query":
+                loss = self.task.measurement(batch)
+            else:
+                loss = self.task.loss(batch)
+            loss.sum().backward()
+        return loss.detach(), weight
+
+    def queries(self, queries: Sequence[Query], budget: int) -> np.ndarray[Any, Any]:
+        """Gradients of queries' measurements, float32 [queries, size].
+
+        Raises:
+            NumericError: when a query's measurement or gradient is not finite.
+        """
+        weighted = [(row, *wc) for row, q in enumerate(queries) for wc in self.task.query_chunks(q)]
+        total = np.zeros((len(queries), self.layout.size), dtype=np.float64)
+        chunks = [chunk for _, _, chunk in weighted]
+        for part, made in self.stream(chunks, budget, "query"):
+            if not bool(torch.isfinite(made.u).all()):
+                names = ", ".join(queries[weighted[i][0]].describe() for i in part)
+                raise NumericError(f"The gradient of a query is not finite, among {names}")
+            values = made.u.double().cpu().numpy()
+            for value, index in zip(values, part, strict=True):
+                row, weight, _ = weighted[index]
+                total[row] += weight * value
+        return total.astype(np.float32)
+
+    def stream(
+        self, chunks: Sequence[Chunk], budget: int, role: Role = "example"
+    ) -> Iterator[tuple[list[int], Projected]]:
+        """Batches by length under a token budget: (indices into `chunks`, their gradients).
+
+        When memory runs out the budget is halved and the batch tried again; `self.budget_used`
+        tells what was used in the end.
+
+        Raises:
+            ResourceError: when a single chunk does not fit.
+        """
+        if chunks:
+            self.learn_sharing(chunks[0])
+        lengths = [chunk.length for chunk in chunks]
+        waiting = batches_by_length(lengths, budget)[::-1]
+        self.budget_used = budget
+        while waiting:
+            part = waiting.pop()
+            try:
+                made = self.batch([chunks[i] for i in part], role)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if len(part) == 1:
+                    raise ResourceError(
+                        f"Memory ran out on a single chunk of {lengths[part[0]]} tokens",
+                        do="use a smaller max_length, a smaller dtype, or a larger machine",
+                    ) from error
+                made = None
+            if made is None:
+                _free_memory()
+                self.budget_used = budget = max(1, budget // 2)
+                rest = [i for items in [part, *waiting[::-1]] for i in items]
+                again = batches_by_length([lengths[i] for i in rest], budget)
+                waiting = [[rest[i] for i in items] for items in again][::-1]
+                continue
+            yield part, made
+
+    def positions(self, chunk: Chunk, v: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Each token's share of `<v, u>` for one chunk, float64 [length]; v [size]."""
+        direction = torch.from_numpy(np.ascontiguousarray(v)).to(self.task.device, torch.float32)
+        out = torch.zeros((1, chunk.length), dtype=torch.float64, device=self.task.device)
+        self._run(PositionSink(self.projectors, direction, out), [chunk], "example")
+        return out[0].cpu().numpy()
+
+    def estimate_moment(self, chunks: Sequence[Chunk], budget: int) -> SecondMoment:
+        """Row and column means of E[g^2] over these chunks, where no optimizer state was kept."""
+        users = Counter(use.parameter.name for use in self.uses)
+        sink = MomentSink([name for name, count in users.items() if count > 1])
+        for part in batches_by_length([chunk.length for chunk in chunks], budget):
+            self._run(sink, [chunks[i] for i in part], "example")
+            sink.close()
+        count = len(chunks)
+        factors = {
+            name: (
+                (sink.rows[name] / count).cpu().numpy(),
+                (sink.columns[name] / count).cpu().numpy(),
+            )
+            for name in sink.rows
+        }
+        return SecondMoment(f"estimated from {count} examples", factors)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is what running out of memory looks like."""
+    text = str(error)
+    return (
+        isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        or "can't allocate memory" in text
+        or "out of memory" in text
+    )
+
+
+def _free_memory() -> None:
+    import gc
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

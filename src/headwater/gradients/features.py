@@ -1,0 +1,127 @@
+"""What an index stores of each example: which output, which parameters, which projection.
+
+Whatever acts on a gradient before it is projected is chosen here and needs its own build; what acts
+afterwards is a method's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from headwater.engine.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from headwater.gradients.second_moment import SecondMoment
+
+Storage = Literal["int8", "float16", "float32"]
+ModuleFilter = Callable[[str, "torch.nn.Module"], bool]
+
+
+def _positive(*values: int) -> None:
+    if min(values) < 1:
+        raise InputError("A projection's sizes must be positive", found=values)
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InputError(f"Unknown {name}", expected=" or ".join(allowed), found=repr(value))
+
+
+@dataclass(frozen=True)
+class TwoSided:
+    """`P G Q^T` for each parameter by itself, P [rows, out], Q [columns, in].
+
+    A side that is already no wider than its target is left alone.
+    """
+
+    rows: int = 16
+    columns: int = 16
+
+    def __post_init__(self) -> None:
+        _positive(self.rows, self.columns)
+
+
+@dataclass(frozen=True)
+class LayerBlocks:
+    """The TrackStar paper's layout: blocks of consecutive layers, attention and MLP apart.
+
+    The projections of a block's parameters (independent P_m, Q_m) are summed into one
+    rows x columns matrix. A model of fewer layers than `groups` has one group a layer.
+    """
+
+    rows: int = 64
+    columns: int = 64
+    groups: int = 8
+
+    def __post_init__(self) -> None:
+        _positive(self.rows, self.columns, self.groups)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What is stored of each example.
+
+    Args:
+        projection: `TwoSided`, `LayerBlocks`, or None for full gradients (small models).
+        parameters: "linear" (the weights of Linear and Conv1D layers without the output head; of a
+            model with an adapter, the adapter's), "linear+base" (the adapter's and the base's),
+            "all" (embeddings, norms, biases and the head too), or a filter
+            `(module name, module) -> bool` of linear layers.
+        output: "loss", or "margin" (the log-odds, for TRAK; stores 1 - p as well).
+        second_moment: None, "estimate" (from the calibration sample), or a `SecondMoment` read
+            from an optimizer state.
+        storage: "int8", "float16" or "float32".
+        seed: of the projections.
+    """
+
+    projection: TwoSided | LayerBlocks | None = TwoSided()  # noqa: RUF009 - frozen
+    parameters: str | ModuleFilter = "linear"
+    output: Literal["loss", "margin"] = "loss"
+    second_moment: Literal["estimate"] | SecondMoment | None = None
+    storage: Storage = "int8"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _one_of("output", self.output, ("loss", "margin"))
+        _one_of("storage", self.storage, ("int8", "float16", "float32"))
+        if isinstance(self.parameters, str):
+            _one_of("parameters", self.parameters, ("linear", "linear+base", "all"))
+        if isinstance(self.second_moment, str):
+            _one_of("second_moment", self.second_moment, ("estimate",))
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-serialisable; a filter is recorded as the parameters it chose, by the layout."""
+        projection: dict[str, Any] | None = None
+        if self.projection is not None:
+            projection = {"kind": type(self.projection).__name__, **vars(self.projection)}
+        moment = self.second_moment
+        return {
+            "projection": projection,
+            "parameters": self.parameters if isinstance(self.parameters, str) else "filter",
+            "output": self.output,
+            "second_moment": moment if moment is None or isinstance(moment, str) else moment.label,
+            "storage": self.storage,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_description(cls, record: dict[str, Any]) -> Features:
+        """The Features a manifest describes (its second moment is read with the index)."""
+        kinds = {"TwoSided": TwoSided, "LayerBlocks": LayerBlocks}
+        projection = record["projection"]
+        if projection is not None:
+            fields = {k: v for k, v in projection.items() if k != "kind"}
+            projection = kinds[projection["kind"]](**fields)
+        parameters = record["parameters"]
+        return cls(
+            projection=projection,
+            parameters="linear" if parameters == "filter" else parameters,
+            output=record["output"],
+            second_moment="estimate" if record["second_moment"] == "estimate" else None,
+            storage=record["storage"],
+            seed=record["seed"],
+        )

@@ -1,0 +1,193 @@
+"""Which parameters are attributed, and which are not: the choice and its coverage.
+
+A parameter is counted once, however many modules use it (tied weights), and nothing is left out
+silently: `coverage` names what is not attributed, by module type.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal
+
+from headwater.engine.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from headwater.gradients.features import ModuleFilter
+    from headwater.tasks.task import Task
+
+Kind = Literal["linear", "conv1d", "embedding", "bias", "other"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One attributed parameter.
+
+    Args:
+        name: as in `model.named_parameters()`.
+        kind: of its first use.
+        shape: as stored.
+        rows, columns: of its gradient, oriented (out, in); one-dimensional ones have one column.
+    """
+
+    name: str
+    kind: Kind
+    shape: tuple[int, ...]
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class Use:
+    """One module's use of a parameter, under the module's own name for it (weight, bias, ...)."""
+
+    module: str
+    attribute: str
+    kind: Kind
+    parameter: Parameter
+
+
+def choose(
+    task: Task, parameters: str | ModuleFilter, names: list[str] | None = None
+) -> tuple[list[Use], dict[str, Any]]:
+    """The uses to capture, in module order, and the coverage.
+
+    Args:
+        task: the task whose model is meant.
+        parameters: as in `Features`.
+        names: parameter names fixed earlier (by a manifest); they then decide.
+
+    Raises:
+        InputError: when nothing is chosen, or the tied head is asked for as a module of its own.
+    """
+    model, head = task.model, task.head_module()
+    owners = _owners(model)
+    chosen: set[int] = set()
+    for name, module in model.named_modules():
+        for attribute, parameter in module.named_parameters(recurse=False):
+            kind = kind_of(module, attribute)
+            if names is not None:
+                wanted = owners[id(parameter)] in names
+            else:
+                wanted = _wanted(model, name, module, kind, parameters, head)
+            if wanted:
+                _refuse_tied_head(parameters, names, name, head, owners[id(parameter)])
+                chosen.add(id(parameter))
+    uses = _uses(model, chosen, owners)
+    if not uses:
+        raise InputError(
+            "No parameter of the model is attributed",
+            expected="at least one Linear or Conv1D layer, or parameters='all'",
+            found=", ".join(sorted({type(m).__name__ for m in model.modules()}))[:200],
+        )
+    return uses, coverage(model, uses)
+
+
+def _owners(model: torch.nn.Module) -> dict[int, str]:
+    """The first name of each parameter, by identity."""
+    owners: dict[int, str] = {}
+    for name, module in model.named_modules():
+        for attribute, parameter in module.named_parameters(recurse=False):
+            owners.setdefault(id(parameter), f"{name}.{attribute}" if name else attribute)
+    return owners
+
+
+def _uses(model: torch.nn.Module, chosen: set[int], owners: dict[int, str]) -> list[Use]:
+    made: dict[int, Parameter] = {}
+    uses: list[Use] = []
+    for name, module in model.named_modules():
+        for attribute, parameter in module.named_parameters(recurse=False):
+            if id(parameter) not in chosen:
+                continue
+            kind = kind_of(module, attribute)
+            if id(parameter) not in made:
+                shape = tuple(parameter.shape)
+                rows, columns = orient(kind, shape)
+                made[id(parameter)] = Parameter(owners[id(parameter)], kind, shape, rows, columns)
+            uses.append(Use(name, attribute, kind, made[id(parameter)]))
+    return uses
+
+
+def kind_of(module: torch.nn.Module, attribute: str) -> Kind:
+    """How the gradient of this parameter is formed."""
+    import torch
+
+    if isinstance(module, torch.nn.Linear):
+        return "linear" if attribute == "weight" else "bias"
+    if isinstance(module, torch.nn.Embedding):
+        return "embedding"
+    if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):
+        return "conv1d" if attribute == "weight" else "bias"
+    return "other"
+
+
+def orient(kind: Kind, shape: tuple[int, ...]) -> tuple[int, int]:
+    """(rows, columns) = (out, in) of a stored shape; transformers' Conv1D stores (in, out)."""
+    if kind == "conv1d":
+        return shape[1], shape[0]
+    return (shape[0], prod(shape[1:])) if shape else (1, 1)
+
+
+def _wanted(
+    model: torch.nn.Module,
+    name: str,
+    module: torch.nn.Module,
+    kind: Kind,
+    parameters: str | ModuleFilter,
+    head: str | None,
+) -> bool:
+    if parameters == "all":
+        return True
+    if kind not in ("linear", "conv1d"):
+        return False
+    if callable(parameters):
+        return bool(parameters(name, module))
+    if name == head:
+        return False
+    adapted = any("lora_" in part for part, _ in model.named_parameters())
+    return "lora_" in name if parameters == "linear" and adapted else True
+
+
+def _refuse_tied_head(
+    parameters: str | ModuleFilter, names: list[str] | None, name: str, head: str | None, owner: str
+) -> None:
+    if callable(parameters) and names is None and name == head and not owner.startswith(name + "."):
+        raise InputError(
+            f"The output head {head} has no weight of its own: it is tied to {owner}",
+            expected="modules with their own weight",
+            do="take parameters='all', which counts the tied weight once, with both its uses",
+        )
+
+
+def coverage(model: torch.nn.Module, uses: list[Use]) -> dict[str, Any]:
+    """Share of parameters attributed; what is not, by module type.
+
+    Returns:
+        {"attributed": n, "total": n, "share": s, "modules": n, "missing": {type: n},
+        "frozen": n}, JSON-serialisable; numbers count parameters, tied ones once.
+    """
+    taken = {use.parameter.name for use in uses}
+    owners = _owners(model)
+    missing: Counter[str] = Counter()
+    total = done = 0
+    seen: set[int] = set()
+    for module in model.modules():
+        for _, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            total += parameter.numel()
+            if owners[id(parameter)] in taken:
+                done += parameter.numel()
+            else:
+                missing[type(module).__name__] += parameter.numel()
+    return {
+        "attributed": done,
+        "total": total,
+        "share": done / max(total, 1),
+        "modules": len({use.module for use in uses}),
+        "missing": dict(missing.most_common()),
+    }

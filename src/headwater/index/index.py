@@ -1,0 +1,384 @@
+"""An index: a corpus prepared for a task, on disk. It knows nothing of methods or answers.
+
+Opening reads the manifest and maps the shards; the model is loaded only when gradients are asked
+for. Rows are chunks; the examples that are ranked are documents, whose rows stand together.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headwater.engine.errors import DamageError, InputError, MismatchError
+from headwater.engine.files import checksum, inside, read_json
+from headwater.index.layouts import layout_from
+from headwater.index.manifest import Manifest, read_manifest, require_same
+
+if TYPE_CHECKING:
+    import torch
+
+    from headwater.corpus.corpus import Corpus
+    from headwater.corpus.document import Document
+    from headwater.curvature.autocorrelation import Autocorrelation
+    from headwater.gradients.compute import Gradients
+    from headwater.gradients.features import Features
+    from headwater.gradients.layout import Block
+    from headwater.index.build import Plan
+    from headwater.index.calibration import Calibration
+    from headwater.tasks.query import Query
+    from headwater.tasks.task import Chunk, Task
+
+QUERY_BUDGET = 1024  # tokens of a batch of queries
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Features of a run of documents, as memory maps.
+
+    Args:
+        first: position of its first document in the corpus. documents: how many.
+        u: stored numbers [rows, size]. scale: or None (float32). norm: [rows, blocks].
+        document: int32 [rows], counted within the shard. weight: 1 - p [rows], or None.
+    """
+
+    first: int
+    documents: int
+    u: torch.Tensor
+    scale: torch.Tensor | None
+    norm: torch.Tensor
+    document: torch.Tensor
+    weight: torch.Tensor | None
+
+    @property
+    def one_to_one(self) -> bool:
+        """Whether every document is a single row."""
+        return len(self.document) == self.documents
+
+
+class Index:
+    """An index on disk; open one with `Index.open`, make one with `Index.build`."""
+
+    def __init__(
+        self, path: Path, manifest: Manifest, task: Task | None, *, trusted: bool = False
+    ) -> None:
+        self.path, self.manifest = path, manifest
+        self._task, self._trusted = task, trusted
+        self._gradients: Gradients | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    @classmethod
+    def build(
+        cls,
+        path: str | os.PathLike[str] | None,
+        task: Task,
+        corpus: Corpus,
+        features: Features | None = None,
+        plan: Plan | None = None,
+    ) -> Index:
+        """Build an index, or go on with a half-built one.
+
+        Args:
+            path: its folder; None = a temporary one that goes with the object.
+            task, corpus, features: what of what; default features when left out.
+            plan: how it is run (batch budget, shard size, workers, skipping bad examples).
+
+        Raises:
+            MismatchError: when the folder holds an index of something else.
+            InputError, NumericError, ResourceError: see `index.build`.
+        """
+        from headwater.gradients.features import Features
+        from headwater.index.build import Plan, build
+
+        temporary = tempfile.TemporaryDirectory(prefix="headwater-") if path is None else None
+        folder = Path(temporary.name if temporary is not None else str(path))
+        build(folder, task, corpus, features or Features(), plan or Plan())
+        index = cls(folder, read_manifest(folder), task)
+        index._temporary = temporary
+        return index
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str], task: Task | None = None, *, trust_model: bool = False
+    ) -> Index:
+        """Open an index.
+
+        Args:
+            path: its folder.
+            task: the task it was built with; for language models it loads itself when needed.
+            trust_model: load the model that the manifest names although another user wrote it.
+
+        Raises:
+            InputError: when there is none, or it is not finished.
+        """
+        folder = Path(path)
+        manifest = read_manifest(folder)
+        if not manifest["complete"]:
+            total = manifest["corpus"]["shards"]
+            done = sum((folder / "done" / f"{s['name']}.json").exists() for s in total)
+            raise InputError(
+                f"The index at {folder} is not finished",
+                expected=f"{len(total)} shards",
+                found=f"{done} done",
+                do="run the build command again: it goes on where it stopped",
+            )
+        index = cls(folder, manifest, task, trusted=trust_model)
+        if task is not None:
+            require_same(manifest["task"], task.describe(), "task")
+        return index
+
+    def append(self, corpus: Corpus, plan: Plan | None = None) -> None:
+        """Add examples with the index's own calibration; new shards, the old ones untouched."""
+        from headwater.index.append import append
+        from headwater.index.build import Plan
+
+        append(self, corpus, plan or Plan())
+        self.manifest = read_manifest(self.path)
+        for name in ("ids", "_starts", "_shards"):
+            self.__dict__.pop(name, None)
+
+    # -- what it holds --------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self.manifest["corpus"]["documents"]
+
+    def __repr__(self) -> str:
+        size = self.manifest["corpus"]
+        return (
+            f"Index({str(self.path)!r}: {size['documents']:,} examples, {size['tokens']:,} tokens, "
+            f"{self.size:,} dimensions, {self.features.storage})"
+        )
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The blocks of the feature vector."""
+        return layout_from(self.manifest["layout"])
+
+    @property
+    def size(self) -> int:
+        """Dimensions of the feature vector."""
+        return self.blocks[-1].offset + self.blocks[-1].size
+
+    @cached_property
+    def features(self) -> Features:
+        """What is stored of each example."""
+        from headwater.gradients.features import Features
+
+        return Features.from_description(self.manifest["features"])
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The frozen basis, reference features and second moment."""
+        from headwater.index.calibration import load_calibration
+
+        path = self.path / "statistics" / "calibration.safetensors"
+        return load_calibration(path, self.blocks, self.manifest["calibration"]["second_moment"])
+
+    @cached_property
+    def _starts(self) -> np.ndarray[Any, Any]:
+        counts = [shard["documents"] for shard in self.manifest["corpus"]["shards"]]
+        return np.concatenate([[0], np.cumsum(counts)])
+
+    @cached_property
+    def _shards(self) -> list[Shard]:
+        return [self._map(i) for i in range(len(self.manifest["shards"]))]
+
+    def shards(self) -> Iterator[Shard]:
+        """Features of all documents, in order."""
+        yield from self._shards
+
+    def _map(self, number: int) -> Shard:
+        from headwater.index.mapped import map_tensors
+
+        record = self.manifest["shards"][number]
+        path = inside(self.path / "features", f"{record['name']}.safetensors")
+        if not path.exists() or path.stat().st_size != record["bytes"]:
+            raise DamageError(
+                f"Shard {record['name']} is damaged or missing ({path})",
+                expected=f"{record['bytes']} bytes",
+                found=path.stat().st_size if path.exists() else "no file",
+                do="run the build command again: only this shard is made anew",
+            )
+        t = map_tensors(path)
+        return Shard(
+            int(self._starts[number]),
+            int(self._starts[number + 1] - self._starts[number]),
+            t["u"],
+            t.get("scale"),
+            t["norm"],
+            t["document"],
+            t.get("weight"),
+        )
+
+    def autocorrelation(self) -> Autocorrelation:
+        """R of the training examples' features, with the count it is a mean of."""
+        from headwater.curvature.autocorrelation import Autocorrelation
+        from headwater.index.mapped import map_tensors
+
+        path = self.path / "statistics" / "autocorrelation.safetensors"
+        return Autocorrelation.from_tensors(self.blocks, map_tensors(path))
+
+    def spectrum(self) -> np.ndarray[Any, Any]:
+        """Eigenvalues of R, all blocks pooled, descending, float64."""
+        from headwater.index.mapped import map_tensors
+
+        tensors = map_tensors(self.path / "statistics" / "autocorrelation.safetensors")
+        if "spectrum" not in tensors:
+            raise InputError("The index has no autocorrelation", do="build with a projection")
+        return tensors["spectrum"].numpy()
+
+    def unigrams(self) -> np.ndarray[Any, Any] | None:
+        """How often each token stands in the corpus, int64 [vocabulary]; None for other tasks."""
+        from headwater.index.mapped import map_tensors
+
+        path = self.path / "corpus" / "unigrams.safetensors"
+        return map_tensors(path)["counts"].numpy() if path.exists() else None
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Ids of all documents, in order."""
+        return [row["id"] for row in self._rows(["id"])]
+
+    def _rows(self, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+        from headwater.index.corpus_shards import read_shard
+
+        for shard in self.manifest["corpus"]["shards"]:
+            yield from read_shard(inside(self.path / "corpus", f"{shard['name']}.parquet"), columns)
+
+    def metadata(self, column: str) -> list[Any]:
+        """One metadata value for each document (None where it has none).
+
+        Raises:
+            InputError: when no document has such a column; names those that are there.
+        """
+        import json
+
+        values: list[Any] = []
+        seen: set[str] = set()
+        for row in self._rows(["metadata"]):
+            record = json.loads(row["metadata"])
+            seen |= record.keys()
+            values.append(record.get(column))
+        if column not in seen:
+            raise InputError(
+                f"The examples have no metadata column '{column}'",
+                expected=", ".join(sorted(seen)) or "metadata",
+                found=column,
+            )
+        return values
+
+    def documents(self, positions: Sequence[int]) -> list[Document]:
+        """The documents at these positions."""
+        from headwater.index.corpus_shards import documents_of
+
+        return documents_of(self._at(positions, ["id", "content", "arrays", "metadata"]))
+
+    def chunks(self, positions: Sequence[int]) -> list[list[Chunk]]:
+        """The chunks of the documents at these positions."""
+        from headwater.index.corpus_shards import chunks_of
+
+        return chunks_of(self.task, self._at(positions, ["id", "content", "arrays", "metadata", "chunks"]))
+
+    def _at(self, positions: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
+        from headwater.index.corpus_shards import read_shard
+
+        numbers = np.searchsorted(self._starts, np.asarray(positions, dtype=int), side="right") - 1
+        read: dict[int, list[dict[str, Any]]] = {}
+        for number in sorted(set(numbers.tolist())):
+            name = self.manifest["corpus"]["shards"][number]["name"]
+            read[number] = read_shard(inside(self.path / "corpus", f"{name}.parquet"), columns)
+        return [
+            read[n][p - int(self._starts[n])]
+            for n, p in zip(numbers.tolist(), positions, strict=True)
+        ]
+
+    # -- what needs the model -------------------------------------------------------------
+
+    @property
+    def task(self) -> Task:
+        """The task; a language model named in the manifest is loaded now.
+
+        Raises:
+            InputError: when the task cannot be loaded from its description.
+            MismatchError: when the loaded model is not the one the index was built with.
+        """
+        if self._task is None:
+            task = self._load_task()
+            require_same(self.manifest["task"], task.describe(), "model")
+            self._task = task
+        return self._task
+
+    def _load_task(self) -> Task:
+        from headwater.tasks.causal_lm import CausalLM
+
+        record, source = self.manifest["task"], self.manifest["source"]
+        if record["kind"] != "causal_lm" or not source.get("name"):
+            raise InputError(
+                "The index does not say where its model is",
+                do="open it with the model: hw.Index.open(path, task=...)",
+            )
+        if not self._trusted and (self.path / "manifest.json").stat().st_uid != os.getuid():
+            raise MismatchError(
+                f"The index was written by another user and names the model {source['name']}",
+                do="check it and open with trust_model=True (--trust-model), or give task=...",
+            )
+        return CausalLM.load(
+            source["name"],
+            dtype=source.get("dtype"),
+            adapter=source.get("adapter"),
+            max_length=record["max_length"],
+            overlap=record["overlap"],
+            truncate=record["truncate"],
+            bos=record["bos"],
+            eos=record["eos"],
+            prompt_loss=record["prompt_loss"],
+        )
+
+    @property
+    def gradients(self) -> Gradients:
+        """The gradients of the task under this index's features."""
+        if self._gradients is None:
+            from headwater.gradients.compute import Gradients
+
+            self._gradients = Gradients(
+                self.task,
+                self.features,
+                names=self.manifest["parameters"],
+                moment=self.calibration.moment,
+            )
+        return self._gradients
+
+    def query_features(self, queries: Sequence[Query]) -> np.ndarray[Any, Any]:
+        """Projected gradients of the queries' measurements, float32 [queries, size]."""
+        return self.gradients.queries(queries, QUERY_BUDGET)
+
+    # -- integrity ------------------------------------------------------------------------
+
+    def verify(self) -> list[str]:
+        """Names of the files whose bytes are not what the manifest says; reads everything."""
+        bad: list[str] = []
+        expected = [(f"features/{s['name']}.safetensors", s["checksum"]) for s in self.manifest["shards"]]
+        expected += [
+            (f"corpus/{s['name']}.parquet", s["checksum"]) for s in self.manifest["corpus"]["shards"]
+        ]
+        statistics = {"autocorrelation": "statistics", "calibration": "calibration"}
+        expected += [
+            (f"statistics/{file}.safetensors", self.manifest[key]["checksum"])
+            for file, key in statistics.items()
+        ]
+        for name, value in expected:
+            path = inside(self.path, name)
+            if not path.exists() or checksum(path) != value:
+                bad.append(name)
+        return bad
+
+    def skipped(self) -> list[dict[str, str]]:
+        """Examples that were left out of the corpus, with the reason."""
+        path = self.path / "corpus" / "summary.json"
+        return read_json(path)["skipped"] if path.exists() else []

@@ -1,0 +1,116 @@
+"""Exact inner products of stored features with directions: streaming, in bounded memory.
+
+A few queries over fp16 are one matrix-vector product at the speed of memory. Many over int8 are
+integer matrix products block by block, each scaled once as it is added up: the integers are exact,
+so the result does not depend on how rows are grouped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from headwater.gradients.layout import Block
+
+FEW = 4  # queries up to which fp16 goes through matrix-vector products
+ROWS = 1024  # rows taken at a time
+INT_COLUMNS = 131072  # of an int8 product; beyond 133,144 its int32 sums would wrap
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Query-side vectors in the stored coordinates.
+
+    Args:
+        w: float32 [queries, size]. blocks: of the layout. chosen: numbers of the blocks that
+            take part; the others count as zero.
+    """
+
+    w: torch.Tensor
+    blocks: Sequence[Block]
+    chosen: Sequence[int]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every block takes part."""
+        return len(self.chosen) == len(self.blocks)
+
+
+class Products:
+    """`<u_z, v_q>` for the rows of stored features; made once for many shards."""
+
+    def __init__(self, directions: Directions, storage: str) -> None:
+        self.directions, self.storage = directions, storage
+        w = directions.w
+        if not directions.whole:
+            kept = torch.zeros_like(w)
+            for number in directions.chosen:
+                part = directions.blocks[number].part
+                kept[:, part] = w[:, part]
+            w = kept
+        self.w = w
+        self.count = len(w)
+        self._halves = [_half(row) for row in w] if storage == "float16" else []
+        self._integers = self._quantised() if storage == "int8" else []
+
+    def _quantised(self) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
+        """Per chosen block: number, int8 [d, queries padded to 8], scale float32 [queries]."""
+        padded = max(8, -(-self.count // 8) * 8)
+        result: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+        for number in self.directions.chosen:
+            part = self.w[:, self.directions.blocks[number].part]
+            scale = part.abs().amax(dim=1).clamp(min=1e-30) / 127
+            q = torch.zeros((part.shape[1], padded), dtype=torch.int8)
+            q[:, : self.count] = (part / scale[:, None]).round_().to(torch.int8).T
+            wide = torch.zeros(padded)
+            wide[: self.count] = scale
+            result.append((number, q, wide))
+        return result
+
+    def rows(self, u: torch.Tensor, scale: torch.Tensor | None) -> Iterator[torch.Tensor]:
+        """Products of stored rows u [n, size], `ROWS` at a time: float32 [m, queries] each."""
+        for start in range(0, len(u), ROWS):
+            part = slice(start, min(start + ROWS, len(u)))
+            yield self.some(u[part], None if scale is None else scale[part])
+
+    def some(self, u: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
+        """Products of these rows, float32 [m, queries]."""
+        if self.storage == "int8" and scale is not None:
+            return self._int8(u, scale)
+        if self.storage == "float16" and scale is not None:
+            return self._float16(u) * scale
+        return u.float() @ self.w.T
+
+    def _float16(self, u: torch.Tensor) -> torch.Tensor:
+        if self.count > FEW:
+            return u.float() @ self.w.T
+        columns = [torch.mv(u, half).float() * back for half, back in self._halves]
+        return torch.stack(columns, dim=1)
+
+    def _int8(self, u: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        rows = len(u)
+        if rows < 17:  # the integer kernel wants more rows than that
+            u = torch.cat([u, u.new_zeros((17 - rows, u.shape[1]))])
+            scale = torch.cat([scale, scale.new_zeros((17 - rows, scale.shape[1]))])
+        padded = self._integers[0][1].shape[1]
+        total = torch.zeros((len(u), padded))
+        scaled = torch.empty_like(total)
+        for number, q, back in self._integers:
+            block = self.directions.blocks[number]
+            for start in range(0, block.size, INT_COLUMNS):
+                end = min(start + INT_COLUMNS, block.size)
+                part = u[:, block.offset + start : block.offset + end]
+                product = torch._int_mm(part, q[start:end])
+                torch.mul(product, back, out=scaled)
+                total.addcmul_(scaled, scale[:, number, None])
+        return total[:rows, : self.count]
+
+
+def _half(row: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """A direction in fp16 with the factor that was taken out, so that nothing over- or underflows."""
+    top = float(row.abs().max().clamp(min=1e-30))
+    return (row / top).half(), top

@@ -1,0 +1,74 @@
+"""The protocol of a method: an index and queries in, scores out, positive meaning support.
+
+A method that compares projected gradients is a `View` of the index (`methods/view.py`); others
+stream over the corpus. Both yield the same: blocks of scores in the order of the documents.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from headwater.engine.errors import InputError
+
+if TYPE_CHECKING:
+    from headwater.gradients.layout import Block
+    from headwater.index.index import Index
+    from headwater.tasks.query import Query
+
+Scores = Iterator[tuple[int, np.ndarray[Any, Any]]]
+
+
+class Method(ABC):
+    """One way of scoring training examples for queries.
+
+    Class attributes: `name` (for the command line), `title` (as its paper names it), `unit` of a
+    score, `additive` (whether scores may be summed over a group), `needs` in words.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    unit: ClassVar[str]
+    additive: ClassVar[bool]
+    needs: ClassVar[str]
+
+    @abstractmethod
+    def stream(
+        self, index: Index, queries: Sequence[Query], modules: Sequence[str] | None = None
+    ) -> Scores:
+        """Yield (position of the first document, float32 [queries, documents]) in order.
+
+        Args:
+            index: the index. queries: what is to be explained.
+            modules: name patterns of the blocks that take part; None = all.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """Name and parameters, JSON-serialisable, for reproduction."""
+        return {"method": self.name}
+
+
+def choose_blocks(blocks: Sequence[Block], patterns: Sequence[str] | None) -> list[int]:
+    """Numbers of the blocks whose name matches one of the patterns (`*` as in file names).
+
+    Raises:
+        InputError: when none does.
+    """
+    if patterns is None:
+        return list(range(len(blocks)))
+    chosen = [
+        number
+        for number, block in enumerate(blocks)
+        if any(fnmatchcase(block.name, pattern) for pattern in patterns)
+    ]
+    if not chosen:
+        raise InputError(
+            "No module of the index matches",
+            expected=f"a pattern of names such as {blocks[0].name}",
+            found=", ".join(patterns),
+        )
+    return chosen

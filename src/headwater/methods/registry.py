@@ -1,0 +1,30 @@
+"""The methods by their names on the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headwater.engine.errors import InputError
+from headwater.methods.grad_cos import GradCos
+from headwater.methods.grad_dot import GradDot
+from headwater.methods.logra import LoGra, LRelatIF
+from headwater.methods.trackstar import TrackStar
+from headwater.methods.trak import TRAK
+
+if TYPE_CHECKING:
+    from headwater.methods.method import Method
+
+METHODS: dict[str, type[Method]] = {
+    method.name: method for method in (TrackStar, GradCos, GradDot, LoGra, LRelatIF, TRAK)
+}
+
+
+def method_by_name(name: str, **options: object) -> Method:
+    """A method with its defaults, or with `options`.
+
+    Raises:
+        InputError: when there is none of this name; lists them.
+    """
+    if name not in METHODS:
+        raise InputError("There is no such method", expected=", ".join(METHODS), found=name)
+    return METHODS[name](**options)

@@ -1,0 +1,231 @@
+"""Scores, rankings and groups: what every method answers, by one set of functions.
+
+All of it streams. `top` keeps only the best and worst k of each query, and ties are broken by the
+order of ids, so that the result does not depend on shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headwater.engine.errors import InputError
+from headwater.methods.trackstar import TrackStar
+from headwater.methods.view import View
+from headwater.tasks.query import Query
+
+if TYPE_CHECKING:
+    from headwater.index.index import Index
+    from headwater.methods.method import Method
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Top:
+    """The best and the worst examples of one query, best and worst first.
+
+    Args:
+        ids, scores: proponents. opponent_ids, opponent_scores: opponents, lowest score first.
+        positions, opponent_positions: of the documents in the index.
+    """
+
+    ids: list[str]
+    scores: list[float]
+    opponent_ids: list[str]
+    opponent_scores: list[float]
+    positions: list[int]
+    opponent_positions: list[int]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A place in a ranking: an example or a group, its score, how many examples it holds."""
+
+    name: str
+    score: float
+    examples: int
+    keep: bool = True
+
+
+def as_list(queries: Query | Sequence[Query]) -> list[Query]:
+    """One query or several as a list; raises InputError when there is none."""
+    made = [queries] if isinstance(queries, Query) else list(queries)
+    if not made:
+        raise InputError("There is no query", expected="at least one")
+    return made
+
+
+def scores(
+    index: Index,
+    queries: Query | Sequence[Query],
+    *,
+    method: Method | None = None,
+    modules: Sequence[str] | None = None,
+) -> Array:
+    """Scores of every training example for every query, float32 [queries, examples].
+
+    Args:
+        index: the index. queries: one or several.
+        method: TrackStar when left out.
+        modules: name patterns of the modules that take part; None = all.
+    """
+    wanted = as_list(queries)
+    result = np.zeros((len(wanted), len(index)), dtype=np.float32)
+    for first, block in (method or TrackStar()).stream(index, wanted, modules):
+        result[:, first : first + block.shape[1]] = block
+    return result
+
+
+def top(
+    index: Index,
+    queries: Query | Sequence[Query],
+    k: int = 10,
+    *,
+    method: Method | None = None,
+    modules: Sequence[str] | None = None,
+    ids: Collection[str] | None = None,
+    groups: tuple[str, Collection[Any]] | None = None,
+) -> list[Top]:
+    """The best and worst k examples of each query, streamed in bounded memory.
+
+    Args:
+        index, queries, method, modules: as in `scores`.
+        k: how many at either end.
+        ids: only examples with these ids.
+        groups: (metadata column, values): only examples of these groups.
+    """
+    if k < 1:
+        raise InputError("k must be positive", found=k)
+    wanted = as_list(queries)
+    allowed = _allowed(index, ids, groups)
+    keepers = [(Keeper(k), Keeper(k)) for _ in wanted]
+    for first, block in (method or TrackStar()).stream(index, wanted, modules):
+        part = slice(first, first + block.shape[1])
+        positions = np.arange(first, part.stop)
+        names = np.asarray(index.ids[part])
+        if allowed is not None:
+            keep = allowed[part]
+            positions, names, block = positions[keep], names[keep], block[:, keep]
+        for (best, worst), row in zip(keepers, block, strict=True):
+            best.offer(-row, names, positions)
+            worst.offer(row, names, positions)
+    return [_top(index, best, worst) for best, worst in keepers]
+
+
+def _top(index: Index, best: Keeper, worst: Keeper) -> Top:
+    return Top(
+        [index.ids[p] for p in best.positions],
+        [-float(v) for v in best.values],
+        [index.ids[p] for p in worst.positions],
+        [float(v) for v in worst.values],
+        best.positions.tolist(),
+        worst.positions.tolist(),
+    )
+
+
+class Keeper:
+    """The k smallest values offered so far; equal values in the order of their ids."""
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+        self.values = np.zeros(0, dtype=np.float32)
+        self.names = np.zeros(0, dtype=str)
+        self.positions = np.zeros(0, dtype=np.int64)
+
+    def offer(self, values: Array, names: Array, positions: Array) -> None:
+        """Take in a block of values with their ids and positions."""
+        if len(values) > self.k:  # all that ties with the k-th smallest stays in the race
+            limit = np.partition(values, self.k - 1)[self.k - 1]
+            near = values <= limit
+            values, names, positions = values[near], names[near], positions[near]
+        values = np.concatenate([self.values, values])
+        names = np.concatenate([self.names, names])
+        positions = np.concatenate([self.positions, positions])
+        order = np.lexsort((names, values))[: self.k]
+        self.values, self.names, self.positions = values[order], names[order], positions[order]
+
+
+def _allowed(
+    index: Index, ids: Collection[str] | None, groups: tuple[str, Collection[Any]] | None
+) -> Array | None:
+    if ids is None and groups is None:
+        return None
+    allowed = np.ones(len(index), dtype=bool)
+    if ids is not None:
+        wanted = set(ids)
+        allowed &= np.asarray([name in wanted for name in index.ids])
+    if groups is not None:
+        values = set(groups[1])
+        allowed &= np.asarray([value in values for value in index.metadata(groups[0])])
+    if not allowed.any():
+        raise InputError("No example is left", expected="ids or groups that the index holds")
+    return allowed
+
+
+def rank(
+    index: Index,
+    queries: Query | Sequence[Query],
+    *,
+    by: str | None = None,
+    method: Method | None = None,
+    keep: float | None = None,
+) -> list[Ranked]:
+    """All examples, or groups of them, from most to least supporting; for curation.
+
+    Args:
+        index: the index. queries: one, or several whose mean is taken.
+        by: a metadata column; its groups are ranked by the sum of their examples' scores.
+        method: TrackStar for examples, LoGra for groups (additive) when left out.
+        keep: the share, from the top, that is marked to be kept.
+
+    Raises:
+        InputError: when groups are asked of a method whose scores may not be summed.
+    """
+    from headwater.methods.logra import LoGra
+
+    if keep is not None and not 0 < keep <= 1:
+        raise InputError("keep is a share", expected="above 0, at most 1", found=keep)
+    wanted = as_list(queries)
+    query = wanted[0] if len(wanted) == 1 else Query.mean(wanted)
+    method = method or (TrackStar() if by is None else LoGra())
+    if by is not None and not method.additive:
+        raise InputError(
+            f"Scores of {method.title} may not be summed over groups",
+            expected="an additive method: GradDot, LoGra or TRAK",
+            found=method.title,
+        )
+    groups = None if by is None else index.metadata(by)  # fails before any work
+    values = scores(index, query, method=method)[0].astype(np.float64)
+    if groups is None:
+        pairs = [(name, float(v), 1) for name, v in zip(index.ids, values, strict=True)]
+    else:
+        pairs = _sums(groups, values)
+    pairs.sort(key=lambda pair: (-pair[1], pair[0]))
+    kept = len(pairs) if keep is None else max(1, round(keep * len(pairs)))
+    return [Ranked(name, s, n, place < kept) for place, (name, s, n) in enumerate(pairs)]
+
+
+def _sums(groups: Sequence[Any], values: Array) -> list[tuple[str, float, int]]:
+    sums: dict[str, tuple[float, int]] = {}
+    for group, value in zip(groups, values, strict=True):
+        name = "(none)" if group is None else str(group)
+        total, count = sums.get(name, (0.0, 0))
+        sums[name] = (total + float(value), count + 1)
+    return [(name, total, count) for name, (total, count) in sums.items()]
+
+
+def self_influence(index: Index, *, method: Method | None = None) -> Array:
+    """Score of each example for itself, float32 [examples]; LoGra when no method is given.
+
+    High values are examples the model could fit only with effort: outliers, wrong labels.
+    """
+    from headwater.methods.logra import LoGra
+
+    chosen = method or LoGra()
+    if not isinstance(chosen, View):
+        raise InputError("Self-influence is defined for views", found=chosen.title)
+    return chosen.self_influence(index)

@@ -1,0 +1,245 @@
+"""Views: methods that only compare stored gradients, `w_z <u_z, M u_q> / (n_z n_q)`.
+
+A view never touches the model for training examples. Everything on the query's side (M, n_q) goes
+into one direction per query, everything on the example's side (1 / n_z) into one number per
+document, and what is left is a scan. A document of several chunks counts with the sum of their `u`,
+before any normalising.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from headwater.engine.errors import InputError
+from headwater.engine.files import write_atomic
+from headwater.engine.progress import Progress
+from headwater.index.encoding import coordinates, decode
+from headwater.index.mapped import map_tensors
+from headwater.index.scan import ROWS, Directions, Products
+from headwater.methods.method import Method, Scores, choose_blocks
+
+if TYPE_CHECKING:
+    from headwater.curvature.autocorrelation import Inverse
+    from headwater.index.index import Index, Shard
+    from headwater.tasks.query import Query
+
+logger = logging.getLogger(__name__)
+
+Norm = Literal["none", "examples", "both"]
+
+
+@dataclass
+class Prepared:
+    """A view made ready for an index.
+
+    Args:
+        inverse: M by its factors; None = identity.
+        scale: 1 / n_z for each document, float32 [documents]; None = 1.
+        chosen: numbers of the blocks that take part.
+        notes: what a reader of the scores should know.
+    """
+
+    inverse: Inverse | None
+    scale: np.ndarray[Any, Any] | None
+    chosen: list[int]
+    notes: list[str] = field(default_factory=list[str])
+
+
+class View(Method):
+    """A method by its M (`fit`), its norms (`norm`) and its weights (`weighted`)."""
+
+    norm: Norm = "none"
+    weighted = False
+
+    @abstractmethod
+    def fit(self, index: Index) -> tuple[Inverse | None, list[str]]:
+        """M for this index (None = identity), and notes for the reader."""
+
+    def prepare(self, index: Index, modules: Sequence[str] | None = None) -> Prepared:
+        """Factor M and find the documents' norms; done once for any number of queries."""
+        self.check(index)
+        chosen = choose_blocks(index.blocks, modules)
+        inverse, notes = self.fit(index)
+        scale = None
+        if self.norm != "none":
+            norms = document_norms(index, inverse, chosen)
+            scale = np.where(norms > 0, 1 / np.maximum(norms, 1e-30), 0).astype(np.float32)
+        return Prepared(inverse, scale, chosen, notes)
+
+    def check(self, index: Index) -> None:
+        """Raise InputError when the index's features are not those the method needs."""
+        output = index.manifest["features"]["output"]
+        if self.weighted and output != "margin":
+            raise InputError(
+                f"{self.title} needs margin features",
+                expected="an index built with output='margin' (--output margin)",
+                found=f"output '{output}'",
+            )
+
+    def directions(
+        self, index: Index, prepared: Prepared, u: np.ndarray[Any, Any]
+    ) -> torch.Tensor:
+        """M u_q / n_q in the coordinates of `u`, float32 [queries, size]."""
+        features = torch.from_numpy(np.ascontiguousarray(u)).double()
+        kept = torch.zeros_like(features)
+        for number in prepared.chosen:
+            part = index.blocks[number].part
+            kept[:, part] = features[:, part]
+        inverse = prepared.inverse
+        v = kept if inverse is None else inverse.apply(index.blocks, kept)
+        if self.norm == "both":
+            norms = (kept * v).sum(dim=1).clamp(min=0).sqrt()
+            v = v / norms.clamp(min=1e-30)[:, None]
+        return v.float()
+
+    def stream(
+        self, index: Index, queries: Sequence[Query], modules: Sequence[str] | None = None
+    ) -> Scores:
+        """Scores of all documents; see `Method.stream`."""
+        prepared = self.prepare(index, modules)
+        yield from self.stream_features(index, prepared, index.query_features(queries))
+
+    def stream_features(
+        self, index: Index, prepared: Prepared, u: np.ndarray[Any, Any]
+    ) -> Scores:
+        """The same for queries whose features [queries, size] are known."""
+        v = self.directions(index, prepared, u)
+        w = index.calibration.basis.direction(index.blocks, v)
+        products = Products(
+            Directions(w, index.blocks, prepared.chosen), index.features.storage
+        )
+        for shard in index.shards():
+            dots = torch.cat(list(products.rows(shard.u, shard.scale)))
+            if self.weighted and shard.weight is not None:
+                dots = dots * shard.weight[:, None]
+            scores = by_document(shard, dots).T.numpy()
+            if prepared.scale is not None:
+                scores = scores * prepared.scale[shard.first : shard.first + shard.documents]
+            yield shard.first, np.ascontiguousarray(scores, dtype=np.float32)
+
+    def self_influence(self, index: Index) -> np.ndarray[Any, Any]:
+        """Score of each document for itself, float32 [documents]: w_z u_z^T M u_z / n_z.
+
+        Raises:
+            InputError: for a unit-norm method, whose self-influence is 1 for every example.
+        """
+        if self.norm == "both":
+            raise InputError(
+                f"The self-influence of {self.title} is 1 for every example",
+                do="use GradDot, LoGra or l-RelatIF",
+            )
+        self.check(index)
+        inverse, _ = self.fit(index)
+        norms = document_norms(index, inverse, list(range(len(index.blocks))))
+        values = norms if self.norm == "examples" else norms**2
+        if self.weighted:
+            weights = np.zeros(len(index), dtype=np.float64)
+            for shard in index.shards():
+                if shard.weight is not None:
+                    mean = by_document(shard, shard.weight[:, None])[:, 0]
+                    weights[shard.first : shard.first + shard.documents] = mean.numpy()
+            values = values * weights
+        return values.astype(np.float32)
+
+
+def by_document(shard: Shard, rows: torch.Tensor) -> torch.Tensor:
+    """Sums of rows [rows, k] over each document's chunks, [documents, k]."""
+    if shard.one_to_one:
+        return rows
+    total = rows.new_zeros((shard.documents, rows.shape[1]))
+    return total.index_add_(0, shard.document.long(), rows)
+
+
+def document_norms(
+    index: Index, inverse: Inverse | None, chosen: Sequence[int]
+) -> np.ndarray[Any, Any]:
+    """`|u_z|` under M over the chosen blocks, float64 [documents]; kept beside the index."""
+    if inverse is None and all(shard.one_to_one for shard in index.shards()):
+        parts = [(s.norm[:, list(chosen)].double() ** 2).sum(dim=1).sqrt() for s in index.shards()]
+        return torch.cat(parts).numpy()
+    digest = hashlib.sha256(
+        f"{'identity' if inverse is None else inverse.digest}|{list(chosen)}|{len(index)}".encode()
+    ).hexdigest()[:24]
+    path = index.path / "views" / f"{digest}.safetensors"
+    if path.exists():
+        return map_tensors(path)["norm"].numpy()
+    norms = torch.cat(list(_norms(index, inverse, chosen))).sqrt()
+    _remember(path, norms)
+    return norms.numpy()
+
+
+def _norms(
+    index: Index, inverse: Inverse | None, chosen: Sequence[int]
+) -> Iterator[torch.Tensor]:
+    """Squared norms of each shard's documents, one pass over the index."""
+    blocks, basis = index.blocks, index.calibration.basis
+    turns: list[torch.Tensor | None] = [None] * len(blocks)
+    if inverse is not None:
+        for number, whitener in enumerate(inverse.whiteners()):
+            back = basis.inverses[number]
+            turn = whitener if back is None else whitener @ back.double()
+            turns[number] = turn.float()
+    with Progress("norms of the examples", len(index), "examples") as progress:
+        for shard in index.shards():
+            total = torch.zeros(shard.documents, dtype=torch.float64)
+            for start, end in document_ranges(shard):
+                total += _piece(index, shard, start, end, turns, chosen)
+                progress.advance(int(shard.document[end - 1]) - int(shard.document[start]) + 1)
+            yield total
+
+
+def _piece(
+    index: Index,
+    shard: Shard,
+    start: int,
+    end: int,
+    turns: list[torch.Tensor | None],
+    chosen: Sequence[int],
+) -> torch.Tensor:
+    """Squared norms of the documents whose rows are [start, end), others zero."""
+    scale = None if shard.scale is None else shard.scale[start:end]
+    if all(turn is None for turn in turns):
+        rows = decode(index.blocks, index.calibration.basis, shard.u[start:end], scale)
+    else:
+        rows = coordinates(index.blocks, shard.u[start:end], scale)
+    owners = shard.document[start:end].long()
+    first = int(owners[0])
+    sums = rows.new_zeros((int(owners[-1]) - first + 1, rows.shape[1]))
+    sums.index_add_(0, owners - first, rows)
+    total = torch.zeros(shard.documents, dtype=torch.float64)
+    part = total[first : first + len(sums)]
+    for number in chosen:
+        z = sums[:, index.blocks[number].part]
+        turn = turns[number]
+        turned = z if turn is None else z @ turn.T
+        part += turned.double().square().sum(dim=1)
+    return total
+
+
+def document_ranges(shard: Shard) -> Iterator[tuple[int, int]]:
+    """Runs of about `ROWS` rows that never split a document."""
+    owners = shard.document
+    start = 0
+    while start < len(owners):
+        end = min(start + ROWS, len(owners))
+        while end < len(owners) and owners[end] == owners[end - 1]:
+            end += 1
+        yield start, end
+        start = end
+
+
+def _remember(path: Any, norms: torch.Tensor) -> None:
+    from safetensors.torch import save_file
+
+    try:
+        write_atomic(path, lambda temporary: save_file({"norm": norms.contiguous()}, temporary))
+    except Exception as error:  # noqa: BLE001 - a read-only index is still an index
+        logger.info("norms are not kept: %s", error)

@@ -1,0 +1,124 @@
+"""What is being explained: words a model said, a contrast of two answers, or a mean of several queries.
+
+Every form comes down to the same thing, a weighted sum of measurements, because all that follows
+(gradients, scores) is linear in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from headwater.engine.errors import InputError
+
+Target = Sequence[tuple[int, int]] | tuple[int, int] | Sequence[float]
+
+
+@dataclass(frozen=True)
+class Query:
+    """One thing to explain.
+
+    Args:
+        prompt: the text before the explained words, or a list of chat messages (role, content).
+        completion: the words to explain.
+        instead_of: a second completion; the query becomes the contrast of the two.
+        input_ids: the tokens, where text is not wanted; then `target` is required.
+        target: half-open positions `(start, end)` of the explained tokens (one pair may stand
+            alone), or one weight for each token.
+        columns: one example of any other Task, by column name.
+        name: an id carried through to the answer.
+
+    Raises:
+        InputError: when the fields do not make one query.
+    """
+
+    prompt: str | Sequence[Mapping[str, str]] | None = None
+    completion: str | None = None
+    instead_of: str | None = None
+    input_ids: Sequence[int] | None = None
+    target: Target | None = None
+    columns: Mapping[str, Any] | None = None
+    name: str | None = None
+    parts: tuple[Query, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        given = [
+            self.prompt is not None or self.completion is not None,
+            self.input_ids is not None,
+            self.columns is not None,
+            bool(self.parts),
+        ]
+        if sum(given) != 1:
+            raise InputError(
+                "A query must be given in exactly one form",
+                expected="prompt and completion, or input_ids and target, or columns",
+                found=f"{sum(given)} of them",
+            )
+        if given[0] and (self.completion is None or not self.completion):
+            raise InputError(
+                "The query's target is empty",
+                expected="a completion of at least one token",
+                found=repr(self.completion),
+            )
+        if self.input_ids is not None and self.target is None:
+            raise InputError(
+                "A query by input_ids needs its target",
+                expected="target=(start, end), a list of such pairs, or one weight per token",
+                found="no target",
+            )
+
+    @classmethod
+    def mean(cls, queries: Sequence[Query]) -> Query:
+        """The mean of several queries, as one query (for curation towards a set)."""
+        if not queries:
+            raise InputError("A mean query needs queries", expected="at least one", found="none")
+        return cls(parts=tuple(queries))
+
+    def describe(self) -> str:
+        """The query in a few words, for messages and tables."""
+        if self.parts:
+            return f"mean of {len(self.parts)} queries"
+        if self.columns is not None:
+            return f"columns {', '.join(self.columns)}"
+        if self.input_ids is not None:
+            return f"{len(self.input_ids)} tokens, target {self.target}"
+        other = f" instead of {self.instead_of!r}" if self.instead_of else ""
+        return f"{self.prompt!r} -> {self.completion!r}{other}"
+
+
+def token_weights(target: Target, length: int) -> list[float]:
+    """`target` as one weight for each of `length` tokens.
+
+    Raises:
+        InputError: when a range leaves the tokens, a weight is missing, or nothing is selected.
+    """
+    items: list[Any] = list(target)
+    if len(items) == 2 and all(isinstance(item, int) for item in items) and length != 2:
+        items = [tuple(items)]
+    if items and all(isinstance(item, (tuple, list)) for item in items):
+        weights = [0.0] * length
+        for start, end in items:
+            if not 0 <= start < end <= length:
+                raise InputError(
+                    "The query's target leaves its tokens",
+                    expected=f"0 <= start < end <= {length}",
+                    found=(start, end),
+                )
+            weights[start:end] = [1.0] * (end - start)
+    elif len(items) == length:
+        weights = [float(item) for item in items]
+    else:
+        raise InputError(
+            "The query's target does not fit its tokens",
+            expected=f"(start, end) pairs, or {length} weights",
+            found=f"{len(items)} values",
+        )
+    if not any(weights):
+        raise InputError("The query's target is empty", expected="at least one token")
+    if not any(weights[1:]):
+        raise InputError(
+            "The query's target is only its first token, which nothing predicts",
+            expected="a target after position 0",
+        )
+    return weights

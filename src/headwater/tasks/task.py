@@ -1,0 +1,209 @@
+"""A model with its two obligations: the loss of each training example and the measurement of a query.
+
+Both are losses (lower = better supported), both are sums over what an example holds, and both come
+back one number per example, so that one backward pass of their sum serves a whole batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headwater.engine.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from headwater.corpus.document import Document
+    from headwater.tasks.query import Query
+
+    Batch = dict[str, torch.Tensor]
+    PerExample = Callable[[torch.nn.Module, Batch], torch.Tensor]
+
+SAMPLED = 4096  # values of each parameter that enter a model's fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one forward pass sees of a document.
+
+    Args:
+        content: arrays by name; for language models `input_ids` int32 [length], `labels` int32
+            [length] (-100 where no loss is taken) and, for queries, `weights` float32 [length].
+        offset: position of the first token in the document.
+        length: number of tokens; 1 for examples that are no sequences.
+    """
+
+    content: dict[str, Any]
+    offset: int
+    length: int
+
+
+class Task:
+    """Any `torch.nn.Module` with a loss for each example.
+
+    Args:
+        model: the trained model.
+        loss: `loss(model, batch) -> tensor [batch]`, where `batch` is a dict of stacked tensors.
+        measurement: the same for queries; the loss when left out.
+        margin: `margin(model, batch) -> tensor [batch]`, the log-odds of the right output, for
+            methods that need it (TRAK).
+        collate: from a list of chunk contents to a batch; stacks each column when left out.
+        device: where the model runs; its parameters' device when left out.
+    """
+
+    kind = "general"
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        loss: PerExample | None = None,
+        *,
+        measurement: PerExample | None = None,
+        margin: PerExample | None = None,
+        collate: Callable[[list[dict[str, Any]]], Batch] | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        self.model = unwrap(model)
+        if device is not None:
+            self.model.to(device)
+        self._loss = loss
+        self._measurement = measurement or loss
+        self._margin = margin
+        self._collate = collate
+        self.notes: list[str] = []
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the model's first parameter."""
+        import torch
+
+        first = next(iter(self.model.parameters()), None)
+        return torch.device("cpu") if first is None else first.device
+
+    def chunks(self, document: Document) -> list[Chunk]:
+        """The pieces of `document` that are run, in order."""
+        return [Chunk(dict(document.content), 0, 1)]
+
+    def chunk_many(self, documents: Sequence[Document]) -> list[list[Chunk]]:
+        """`chunks` of several documents at once, where that is faster."""
+        return [self.chunks(document) for document in documents]
+
+    def query_chunks(self, query: Query) -> list[tuple[float, Chunk]]:
+        """`query` as weighted chunks: its measurement is the weighted sum of theirs."""
+        if query.parts:
+            share = 1.0 / len(query.parts)
+            return [(share * w, c) for part in query.parts for w, c in self.query_chunks(part)]
+        return self._query_chunks(query)
+
+    def _query_chunks(self, query: Query) -> list[tuple[float, Chunk]]:
+        if query.columns is None:
+            raise InputError(
+                "This task takes queries by columns",
+                expected="hw.Query(columns={...})",
+                found=query.describe(),
+            )
+        return [(1.0, Chunk({k: to_array(v) for k, v in query.columns.items()}, 0, 1))]
+
+    def collate(self, chunks: Sequence[Chunk]) -> Batch:
+        """Stack the chunks' columns into one batch on the model's device."""
+        import torch
+
+        contents = [chunk.content for chunk in chunks]
+        if self._collate is not None:
+            batch = self._collate(contents)
+        else:
+            batch = {
+                name: torch.as_tensor(np.stack([to_array(content[name]) for content in contents]))
+                for name in contents[0]
+            }
+        return {name: value.to(self.device) for name, value in batch.items()}
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """Training loss of each example, [batch]."""
+        return self._per_example(self._loss, "loss", batch)
+
+    def measurement(self, batch: Batch) -> torch.Tensor:
+        """Measurement of each query, [batch]; a loss: lower = better supported."""
+        return self._per_example(self._measurement, "measurement", batch)
+
+    def margin(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Negated log-odds of the right output and its weight 1 - p, both [batch] (TRAK)."""
+        import torch
+
+        negated = -self._per_example(self._margin, "margin", batch)
+        return negated, torch.sigmoid(negated.detach())
+
+    def _per_example(self, function: PerExample | None, name: str, batch: Batch) -> torch.Tensor:
+        if function is None:
+            raise InputError(f"This task has no {name}", do=f"give Task(..., {name}=...)")
+        value = function(self.model, batch)
+        size = next(iter(batch.values())).shape[0]
+        if tuple(value.shape) != (size,):
+            raise InputError(
+                f"The task's {name} must give one number for each example",
+                expected=f"a tensor of shape [{size}]",
+                found=f"shape {list(value.shape)}",
+            )
+        return value
+
+    def head_module(self) -> str | None:
+        """Name of the output head among the model's modules, where there is one."""
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        """What an index must know of this task, JSON-serialisable."""
+        return {"kind": self.kind, "model": model_fingerprint(self.model)}
+
+
+def unwrap(model: torch.nn.Module) -> torch.nn.Module:
+    """The module behind `torch.compile` and data-parallel wrappers."""
+    for attribute in ("_orig_mod", "module"):
+        inner = getattr(model, attribute, None)
+        wrapped = attribute == "_orig_mod" or "DataParallel" in type(model).__name__
+        if inner is not None and wrapped:
+            return unwrap(inner)
+    return model
+
+
+def to_array(value: Any) -> np.ndarray[Any, Any]:
+    """A column's value as a numpy array (torch tensors included)."""
+    detach = getattr(value, "detach", None)
+    return np.asarray(detach().cpu().numpy() if detach is not None else value)
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """The model in eval mode with frozen parameters, and afterwards as it was before."""
+    modes = [(module, module.training) for module in model.modules()]
+    grads = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        model.eval()
+        for parameter, _ in grads:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, wanted in grads:
+            parameter.requires_grad_(wanted)
+
+
+def model_fingerprint(model: torch.nn.Module) -> str:
+    """A hash of the model: every parameter's name, shape, dtype and 4,096 evenly spaced values."""
+    import torch
+
+    digest = hashlib.sha256()
+    state: Mapping[str, torch.Tensor] = model.state_dict()
+    for name in sorted(state):
+        value = state[name].detach()
+        digest.update(f"{name}|{tuple(value.shape)}|{value.dtype}".encode())
+        flat = value.reshape(-1)
+        step = max(1, flat.numel() // SAMPLED)
+        digest.update(flat[::step].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,263 @@
+"""What a training left behind: its checkpoints in order, their steps, learning rates, optimizers.
+
+It reads our own folders, the output of transformers.Trainer, and a single model folder, which is
+a run of one. Only JSON is read here; `training_args.bin`, a pickle, is never opened.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headwater.engine.errors import InputError, MismatchError
+from headwater.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+RUN_FILE = "run.json"
+TRAINER_STATE = "trainer_state.json"
+OPTIMIZER_FILES = ("optimizer.safetensors", "optimizer.pt", "optimizer.bin")
+_FOLDER = re.compile(r"checkpoint-(\d+)")
+_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "adapter_model.safetensors",
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One saved state of a model.
+
+    Attributes:
+        path: the folder with the weights, as `from_pretrained` takes it.
+        step: optimizer steps done; None when nothing says so.
+        learning_rate: the rate at that step; None when nothing says so.
+        optimizer: the file with the optimizer's state, if there is one.
+    """
+
+    path: Path
+    step: int | None = None
+    learning_rate: float | None = None
+    optimizer: Path | None = None
+
+    def load_into(self, model: torch.nn.Module) -> None:
+        """Copy the weights of this checkpoint into `model`, in place.
+
+        Raises InputError when there are no weights in safetensors, MismatchError when a name or a
+        shape differs.
+        """
+        load_weights(model, self.path)
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A training as far as it is known: `checkpoints` in the order of their steps.
+
+    Attributes:
+        checkpoints: at least one when opened from disk; none for a run kept in memory only.
+        steps: optimizer steps of the whole run; None when nothing says so.
+        recipe: how it was trained, for runs of our own loop.
+        learning_rates: the rate of each step, from step 1; empty when not known for every step.
+        losses: the mean loss of each step's batch; empty when not known.
+    """
+
+    checkpoints: tuple[Checkpoint, ...]
+    steps: int | None = None
+    recipe: Recipe | None = None
+    learning_rates: tuple[float, ...] = ()
+    losses: tuple[float, ...] = ()
+
+    @classmethod
+    def open(cls, path: str | Path) -> TrainingRun:
+        """Read a folder: one of ours, a transformers.Trainer output, a checkpoint, or a model.
+
+        Raises InputError when the folder is none of these.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            raise InputError("No such training run", expected="a folder", found=repr(str(path)))
+        if (folder / RUN_FILE).is_file():
+            return _open_ours(folder)
+        numbered = _numbered(folder)
+        if numbered:
+            return _open_trainer(numbered)
+        if any((folder / name).is_file() for name in _WEIGHTS):
+            return _open_single(folder)
+        raise InputError(
+            f"{folder} is not a training run",
+            expected=f"{RUN_FILE}, checkpoint-<step> folders, or {_WEIGHTS[0]}",
+            found=_some_names(folder),
+        )
+
+
+def _open_ours(folder: Path) -> TrainingRun:
+    """Our own layout: everything is in `run.json`; paths in it stay inside the folder."""
+    data = read_json(folder / RUN_FILE)
+    try:
+        rates = tuple(float(rate) for rate in data["learning_rates"])
+        losses = tuple(float(loss) for loss in data["losses"])
+        steps = int(data["steps"])
+        saved = [int(step) for step in data["checkpoints"]]
+        recipe = Recipe.from_json(data["recipe"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{folder / RUN_FILE} is not usable",
+            expected="the fields recipe, steps, learning_rates, losses, checkpoints",
+            found=f"{type(error).__name__} at {error}",
+        ) from error
+    checkpoints: list[Checkpoint] = []
+    for step in saved:
+        place = checkpoint_folder(folder, step)
+        if not place.is_dir():
+            raise InputError(
+                f"{folder / RUN_FILE} lists a checkpoint that is gone", expected=f"folder {place}"
+            )
+        rate = rates[step - 1] if step <= len(rates) else None
+        checkpoints.append(Checkpoint(place, step, rate, _optimizer_file(place)))
+    return TrainingRun(tuple(checkpoints), steps, recipe, rates, losses)
+
+
+def _open_trainer(numbered: list[tuple[int, Path]]) -> TrainingRun:
+    """The layout of transformers.Trainer. The last `trainer_state.json` tells the whole history."""
+    history: dict[int, float] = {}
+    checkpoints: list[Checkpoint] = []
+    steps: int | None = None
+    for _, place in numbered:
+        if (place / TRAINER_STATE).is_file():
+            steps = _read_state(place, history) or steps
+    for step, place in numbered:
+        rate = _rate_at(history, step)
+        checkpoints.append(Checkpoint(place, step, rate, _optimizer_file(place)))
+    last = numbered[-1][0]
+    return TrainingRun(tuple(checkpoints), last if steps is None else max(steps, last))
+
+
+def _open_single(folder: Path) -> TrainingRun:
+    """One model folder, a checkpoint of a Trainer or of ours among them."""
+    history: dict[int, float] = {}
+    named = _FOLDER.fullmatch(folder.resolve().name)
+    step = int(named.group(1)) if named else None
+    if (folder / TRAINER_STATE).is_file():
+        step = _read_state(folder, history) or step
+    elif step is not None and (folder.parent / RUN_FILE).is_file():
+        for checkpoint in _open_ours(folder.parent).checkpoints:
+            if checkpoint.step == step:
+                return TrainingRun((checkpoint,), step)
+    rate = _rate_at(history, step)
+    return TrainingRun((Checkpoint(folder, step, rate, _optimizer_file(folder)),), step)
+
+
+def _read_state(folder: Path, history: dict[int, float]) -> int | None:
+    """Add the logged learning rates of a `trainer_state.json` to `history`; its global step."""
+    state = read_json(folder / TRAINER_STATE)
+    for entry in state.get("log_history") or []:
+        if isinstance(entry, dict) and "learning_rate" in entry and "step" in entry:
+            history[int(entry["step"])] = float(entry["learning_rate"])
+    step = state.get("global_step")
+    return None if step is None else int(step)
+
+
+def _rate_at(history: dict[int, float], step: int | None) -> float | None:
+    """The rate logged at `step`, else between the logged steps about it, else the nearest one."""
+    if step is None or not history:
+        return None
+    if step in history:
+        return history[step]
+    before = max((logged for logged in history if logged < step), default=None)
+    after = min((logged for logged in history if logged > step), default=None)
+    if before is None or after is None:
+        return history[after if before is None else before]  # type: ignore[index]
+    share = (step - before) / (after - before)
+    return history[before] + share * (history[after] - history[before])
+
+
+def _numbered(folder: Path) -> list[tuple[int, Path]]:
+    found: list[tuple[int, Path]] = []
+    for place in folder.iterdir():
+        named = _FOLDER.fullmatch(place.name)
+        if named and place.is_dir() and any((place / name).is_file() for name in _WEIGHTS):
+            found.append((int(named.group(1)), place))
+    return sorted(found)
+
+
+def checkpoint_folder(out: Path, step: int) -> Path:
+    """Where the checkpoint of that step lies in a run's folder."""
+    return out / f"checkpoint-{step}"
+
+
+def _optimizer_file(folder: Path) -> Path | None:
+    return next((folder / name for name in OPTIMIZER_FILES if (folder / name).is_file()), None)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; InputError when it is not one."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read", expected="JSON", found=str(error)) from error
+    if not isinstance(data, dict):
+        raise InputError(
+            f"{path} is not usable", expected="a JSON object", found=type(data).__name__
+        )
+    return data
+
+
+def _some_names(folder: Path) -> str:
+    names = sorted(place.name for place in folder.iterdir())
+    if not names:
+        return "an empty folder"
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def load_weights(model: torch.nn.Module, folder: Path) -> None:
+    """Copy the safetensors weights of `folder` into `model`, in place; see Checkpoint.load_into.
+
+    A name may be missing from the file when its tensor is tied to one that is there.
+    """
+    from safetensors.torch import load_file
+
+    names = _weight_files(folder)
+    state = {name: value for path in names for name, value in load_file(path).items()}
+    own = model.state_dict(keep_vars=True)
+    for name, value in state.items():
+        if name not in own or own[name].shape != value.shape:
+            found = "no such tensor" if name not in own else str(tuple(own[name].shape))
+            raise MismatchError(
+                f"{folder} does not fit the model",
+                expected=f"{name} of shape {tuple(value.shape)}",
+                found=found,
+            )
+    present = {own[name].data_ptr() for name in state}
+    missing = [name for name, value in own.items() if value.data_ptr() not in present]
+    if missing:
+        raise MismatchError(
+            f"{folder} does not fit the model",
+            expected=f"all {len(own)} tensors",
+            found=f"none for {missing[0]}",
+        )
+    model.load_state_dict(state, strict=False)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        raise InputError(
+            f"{folder} holds no weights that can be read",
+            expected="model.safetensors",
+            found=_some_names(folder) if folder.is_dir() else "no such folder",
+        )
+    parts = sorted(set((read_json(index).get("weight_map") or {}).values()))
+    paths = [folder / part for part in parts]
+    outside = [path for path in paths if path.resolve().parent != folder.resolve()]
+    if outside or not paths:
+        raise InputError(f"{index} is not usable", expected="files inside its folder")
+    return paths
