@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headwater.answer.answer import Answer as Answer
+    from headwater.answer.ask import ask as ask
     from headwater.corpus import Corpus as Corpus
     from headwater.gradients.features import Features as Features
     from headwater.gradients.features import LayerBlocks as LayerBlocks
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
+    "Answer": "answer.answer",
+    "ask": "answer.ask",
     "Corpus": "corpus",
     "Features": "gradients.features",
     "LayerBlocks": "gradients.features",

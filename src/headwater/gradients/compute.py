@@ -134,18 +134,38 @@ class Gradients:
         Raises:
             NumericError: when a query's measurement or gradient is not finite.
         """
-        weighted = [(row, *wc) for row, q in enumerate(queries) for wc in self.task.query_chunks(q)]
-        total = np.zeros((len(queries), self.layout.size), dtype=np.float64)
-        chunks = [chunk for _, _, chunk in weighted]
-        for part, made in self.stream(chunks, budget, "query"):
-            if not bool(torch.isfinite(made.u).all()):
-                names = ", ".join(queries[weighted[i][0]].describe() for i in part)
-                raise NumericError(f"The gradient of a query is not finite, among {names}")
-            values = made.u.double().cpu().numpy()
-            for value, index in zip(values, part, strict=True):
-                row, weight, _ = weighted[index]
-                total[row] += weight * value
-        return total.astype(np.float32)
+        parts = [self.task.query_chunks(query) for query in queries]
+        u, _ = self.weighted(parts, budget, [query.describe() for query in queries])
+        return u
+
+    def weighted(
+        self,
+        sums: Sequence[Sequence[tuple[float, Chunk]]],
+        budget: int,
+        names: Sequence[str] | None = None,
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Weighted sums of measurements: features float32 [sums, size], values float64 [sums].
+
+        Args:
+            sums: for each result its (weight, chunk) pairs. budget: tokens of a batch.
+            names: what to call each one in an error.
+        """
+        flat = [(row, *pair) for row, pairs in enumerate(sums) for pair in pairs]
+        total = np.zeros((len(sums), self.layout.size), dtype=np.float64)
+        values = np.zeros(len(sums), dtype=np.float64)
+        for part, made in self.stream([chunk for _, _, chunk in flat], budget, "query"):
+            u, loss = made.u.double().cpu().numpy(), made.loss.double().cpu().numpy()
+            for one, value, index in zip(u, loss, part, strict=True):
+                row, weight, _ = flat[index]
+                if not (np.isfinite(value) and np.isfinite(one).all()):
+                    name = names[row] if names is not None else f"number {row}"
+                    raise NumericError(
+                        f"The measurement or gradient of query {name} is not finite",
+                        do="check the query, the model's weights and its dtype",
+                    )
+                total[row] += weight * one
+                values[row] += weight * value
+        return total.astype(np.float32), values
 
     def stream(
         self, chunks: Sequence[Chunk], budget: int, role: Role = "example"

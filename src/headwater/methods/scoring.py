@@ -203,13 +203,14 @@ def rank(
     if groups is None:
         pairs = [(name, float(v), 1) for name, v in zip(index.ids, values, strict=True)]
     else:
-        pairs = _sums(groups, values)
+        pairs = group_sums(groups, values)
     pairs.sort(key=lambda pair: (-pair[1], pair[0]))
     kept = len(pairs) if keep is None else max(1, round(keep * len(pairs)))
     return [Ranked(name, s, n, place < kept) for place, (name, s, n) in enumerate(pairs)]
 
 
-def _sums(groups: Sequence[Any], values: Array) -> list[tuple[str, float, int]]:
+def group_sums(groups: Sequence[Any], values: Array) -> list[tuple[str, float, int]]:
+    """(group, sum of its values, how many) in the order in which groups appear."""
     sums: dict[str, tuple[float, int]] = {}
     for group, value in zip(groups, values, strict=True):
         name = "(none)" if group is None else str(group)

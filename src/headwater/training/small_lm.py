@@ -13,9 +13,9 @@ from headwater.engine.errors import InputError
 from headwater.training.recipe import Recipe
 
 DEMO_RECIPE = Recipe(
-    epochs=12,
+    epochs=16,
     batch_size=64,
-    learning_rate=3e-3,
+    learning_rate=1.2e-2,
     schedule="linear",
     warmup_steps=20,
     weight_decay=0.0,
@@ -28,9 +28,9 @@ SPECIAL = "<|end|>"
 def small_lm(
     texts: Iterable[str],
     *,
-    vocab: int = 4096,
+    vocab: int = 1024,
     layers: int = 2,
-    width: int = 128,
+    width: int = 64,
     heads: int = 4,
     max_length: int = 64,
     seed: int = 0,

@@ -1,0 +1,127 @@
+"""An Answer: ranked evidence for one query, how far to trust it, and how to get it again.
+
+It holds plain values only, so that a table, a page, a JSON line or a widget can be made of it
+without the model or the index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class Evidence:
+    """One training example in an answer.
+
+    Args:
+        id, text, metadata: the example. position: its place in the corpus.
+        kind: of evidence; here "influence".
+        score: raw, in the answer's unit; positive = supports the output.
+        percentile: share of all examples with a lower score, in percent.
+        specificity: share of the reference queries under which this same example scores lower, in
+            percent; None without references. An example that supports everything explains nothing.
+        tokens: the example's text in tokens, each with its share of the score; empty when not
+            asked for. The shares of all its tokens sum to the score where gradients factor by
+            token.
+        by_target: the score split over the query's target tokens, in their order.
+        duplicates: ids of examples with the same text, folded into this one.
+    """
+
+    id: str
+    text: str
+    score: float
+    percentile: float
+    position: int
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    kind: str = "influence"
+    specificity: float | None = None
+    tokens: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
+    by_target: list[float] = field(default_factory=list[float])
+    duplicates: list[str] = field(default_factory=list[str])
+
+
+@dataclass
+class Judgement:
+    """Whether anything stands out, by a stated null.
+
+    Args:
+        best: the query's best score.
+        null: best scores of the same prompt with random completions whose tokens are as frequent
+            in the corpus.
+        p_value: (1 + number of null values >= best) / (1 + number of null values).
+        stands_out: p_value <= 0.05; None where there is no null.
+        summary: one sentence with the figures.
+    """
+
+    best: float
+    null: list[float]
+    p_value: float | None
+    stands_out: bool | None
+    summary: str
+
+
+@dataclass
+class Answer:
+    """Evidence for one query.
+
+    Args:
+        prompt, completion, query: what was asked, as text and in words.
+        target: the explained tokens. probability: the model's, of the target; None for contrasts.
+        method: name and parameters. unit, additive: of its scores.
+        proponents, opponents: best and worst first.
+        judgement: against the null. examples: how many were scored.
+        groups: for additive methods, totals by metadata column: (value, total, examples).
+        notes: what a reader should know. seconds: the cost by step.
+        reproduce: the command line and the Python that give this answer again.
+    """
+
+    query: str
+    prompt: str
+    completion: str
+    target: list[str]
+    probability: float | None
+    method: dict[str, Any]
+    title: str
+    unit: str
+    additive: bool
+    examples: int
+    proponents: list[Evidence]
+    opponents: list[Evidence]
+    judgement: Judgement
+    groups: dict[str, list[tuple[str, float, int]]] = field(
+        default_factory=dict[str, list[tuple[str, float, int]]]
+    )
+    notes: list[str] = field(default_factory=list[str])
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+    reproduce: dict[str, str] = field(default_factory=dict[str, str])
+    name: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, JSON-serialisable."""
+        return asdict(self)
+
+    def to_pair(self) -> dict[str, Any]:
+        """A record in the schema of the PAIR pretraining-tda viewer (a line of JSON Lines)."""
+        record: dict[str, Any] = {
+            "example_id": self.name or self.query,
+            "inputs_plaintext": self.prompt,
+            "targets_plaintext": self.completion,
+        }
+        for kind, items in (("proponent", self.proponents), ("opponent", self.opponents)):
+            record[f"{kind}s"] = [item.text for item in items]
+            record[f"{kind}_ids"] = [item.id for item in items]
+            record[f"{kind}_scores"] = [item.score for item in items]
+        return record
+
+    def __repr__(self) -> str:
+        lines = [f"{self.query}   [{self.title}; score = {self.unit}]", self.judgement.summary]
+        for kind, items in (("supports", self.proponents), ("opposes", self.opponents)):
+            for rank, item in enumerate(items, 1):
+                text = " ".join(item.text.split())
+                short = text if len(text) <= 76 else text[:73] + "..."
+                lines.append(
+                    f"{kind:8} {rank:3}  {item.score:+10.4g}  {item.percentile:6.2f} %  "
+                    f"{item.id}  {short}"
+                )
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
