@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from headwater.gradients.features import LayerBlocks as LayerBlocks
     from headwater.gradients.features import TwoSided as TwoSided
     from headwater.index.build import Plan as Plan
+    from headwater.index.estimate import Estimate as Estimate
+    from headwater.index.estimate import estimate as estimate
     from headwater.index.index import Index as Index
     from headwater.methods.grad_cos import GradCos as GradCos
     from headwater.methods.grad_dot import GradDot as GradDot
@@ -41,6 +43,8 @@ _WHERE = {
     "LayerBlocks": "gradients.features",
     "TwoSided": "gradients.features",
     "Plan": "index.build",
+    "Estimate": "index.estimate",
+    "estimate": "index.estimate",
     "Index": "index.index",
     "GradCos": "methods.grad_cos",
     "GradDot": "methods.grad_dot",

@@ -196,6 +196,42 @@ def test_groups_swapped_in_a_model_of_like_groups_are_refused(tmp_path: Path) ->
                 read_second_moments(tmp_path / "o.pt", model)
 
 
+class OddRMSNorm(nn.Module):
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(shape))
+
+
+class Confusing(nn.Module):
+    """Its groups have one member each by either rule, but not the same one."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.gain = OddRMSNorm(*shape)  # a norm by its class only
+        self.out_norm = nn.Linear(4, 4, bias=False)  # a norm by its name only
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 4)])
+def test_shapes_choose_between_rules_or_nothing_does(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    for older in (False, True):
+        model = Confusing(*shape)
+        order = [model.out_norm.weight, model.gain.weight]
+        decayed, plain = order if older else order[::-1]
+        optimizer = torch.optim.AdamW([{"params": [decayed]}, {"params": [plain]}], weight_decay=0)
+        (model.gain.weight * model.out_norm.weight).square().sum().backward()
+        optimizer.step()
+        torch.save(optimizer.state_dict(), tmp_path / "o.pt")
+        if shape == (4,):
+            state = read_second_moments(tmp_path / "o.pt", model)
+            gradient: Any = model.gain.weight.grad
+            torch.testing.assert_close(state.full("gain.weight"), gradient.double().square())
+        else:
+            with pytest.raises(MismatchError, match="in more than one way"):
+                read_second_moments(tmp_path / "o.pt", model)
+
+
 def test_wrong_models_are_refused(adamw: tuple[Trainer, Path]) -> None:
     for model in (llama(width=20), gpt2()):
         with pytest.raises(MismatchError, match="does not fit the model"):

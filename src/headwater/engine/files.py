@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         ResourceError: when the disk is full; the temporary file is gone then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    make_folder(path.parent)
     try:
         write(temporary)
         with temporary.open("rb+") as file:
@@ -44,6 +44,20 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         if "No space left" in str(error):  # safetensors and arrow raise errors of their own
             raise disk_error(path, OSError(errno.ENOSPC, "No space left on device")) from error
         raise
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder and those above it; raises InputError or ResourceError where that fails."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
+def sweep(folder: Path, name: str = "*") -> None:
+    """Remove what killed writers of `folder / name` left; only for who holds their lock."""
+    for path in folder.glob(f".{name}.*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def disk_error(path: Path, error: OSError) -> ResourceError | InputError:
@@ -96,13 +110,13 @@ def inside(folder: Path, name: str) -> Path:
 
 
 @contextmanager
-def locked(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
+def locked(path: Path, what: str, *, wait: bool = False) -> Generator[None]:
     """Hold the lock file `path`; it is released even when the process dies.
 
     Raises:
         BusyError: when another process holds it and `wait` is False.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:

@@ -6,16 +6,17 @@ differs (the loss or the margin of an example, the measurement of a query).
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
 
 from headwater.corpus.batches import batches_by_length
-from headwater.engine.errors import NumericError, ResourceError
+from headwater.engine.errors import InputError, NumericError, ResourceError
 from headwater.gradients.capture import Capture
 from headwater.gradients.layout import make_layout
 from headwater.gradients.parameters import choose
@@ -29,7 +30,13 @@ if TYPE_CHECKING:
     from headwater.tasks.query import Query
     from headwater.tasks.task import Chunk, Task
 
+logger = logging.getLogger(__name__)
+
 Role = Literal["example", "query"]
+Made = TypeVar("Made")
+
+APART = 0.5  # of a block's largest gradient; rounding is far below, mixed examples above
+NOISE = 0.02  # of a batch's largest gradient; blocks without gradient (key biases) hold only noise
 
 
 @dataclass
@@ -73,7 +80,7 @@ class Gradients:
             moment = features.second_moment
         self.moment = moment
         self._projectors: dict[str, Projector] | None = None
-        self._ready = False
+        self._ready = self._apart = False
 
     @property
     def projectors(self) -> dict[str, Projector]:
@@ -98,11 +105,25 @@ class Gradients:
         self.moment, self._projectors = moment, None
 
     def learn_sharing(self, chunk: Chunk) -> None:
-        """Find out which layers share inputs, once, on a first chunk."""
-        if not self._ready:
-            with evaluating(self.task.model):
-                self.capture.learn_sharing(self.task.collate([chunk]))
-            self._ready = True
+        """Find out how the layers are called (which share inputs), once, on a first chunk."""
+        if self._ready:
+            return
+        batch = self.task.collate([chunk])
+        margin = self.features.output == "margin"
+        with evaluating(self.task.model):
+            self.capture.learn_sharing(
+                lambda: (self.task.margin if margin else self.task.loss)(batch)
+            )
+        self._ready = True
+        unused = self.capture.unused
+        if unused:
+            names = ", ".join(unused[:3]) + (" ..." if len(unused) > 3 else "")
+            note = (
+                f"{len(unused)} attributed modules were not called for a first example, and count "
+                f"as zero where they are not: {names}"
+            )
+            self.task.notes.append(note)
+            logger.warning(note)
 
     def batch(self, chunks: Sequence[Chunk], role: Role = "example") -> Projected:
         """Projected gradients of these chunks, in one forward and one backward pass."""
@@ -116,6 +137,7 @@ class Gradients:
     def _run(
         self, sink: Any, chunks: Sequence[Chunk], role: Role
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        self.learn_sharing(chunks[0])
         batch = self.task.collate(chunks)
         weight = None
         with evaluating(self.task.model), self.capture.on(sink, len(chunks)), torch.enable_grad():
@@ -125,6 +147,13 @@ class Gradients:
                 loss = self.task.measurement(batch)
             else:
                 loss = self.task.loss(batch)
+            if not loss.requires_grad:
+                raise InputError(
+                    "The loss does not depend on the attributed parameters",
+                    expected="a loss that is differentiable in the outputs of their modules",
+                    found="a loss without a graph",
+                    do="leave detach() and no_grad() out of the loss, or choose other parameters",
+                )
             loss.sum().backward()
         return loss.detach(), weight
 
@@ -180,13 +209,25 @@ class Gradients:
         """
         if chunks:
             self.learn_sharing(chunks[0])
+
+        def compute(part: list[int]) -> Projected:
+            return self.batch([chunks[i] for i in part], role)
+
+        for part, made in self._halving(chunks, budget, compute):
+            self._check_apart([chunks[i] for i in part], made, role)
+            yield part, made
+
+    def _halving(
+        self, chunks: Sequence[Chunk], budget: int, compute: Callable[[list[int]], Made]
+    ) -> Iterator[tuple[list[int], Made]]:
+        """`compute` of batches under a budget that is halved as often as memory runs out."""
         lengths = [chunk.length for chunk in chunks]
         waiting = batches_by_length(lengths, budget)[::-1]
         self.budget_used = budget
         while waiting:
             part = waiting.pop()
             try:
-                made = self.batch([chunks[i] for i in part], role)
+                made = compute(part)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -205,6 +246,30 @@ class Gradients:
                 continue
             yield part, made
 
+    def _check_apart(self, chunks: Sequence[Chunk], made: Projected, role: Role) -> None:
+        """Once, on the first batch of several: in another order they have the same features.
+
+        Shapes cannot tell a layer that sees the tokens of several examples mixed (experts, or a
+        batch in the second dimension) from one that only flattens them.
+        """
+        largest = float(made.u.norm(dim=1).max())
+        if self._apart or len(chunks) < 2 or not 0 < largest < float("inf"):
+            return
+        self._apart = True
+        again = self.batch([*chunks[1:], chunks[0]], role).u.roll(1, dims=0)
+        off = torch.zeros(len(chunks), dtype=made.u.dtype, device=made.u.device)
+        for block in self.layout.blocks:
+            here = made.u[:, block.part]
+            difference = (here - again[:, block.part]).norm(dim=1)
+            off += (difference * (difference > APART * here.norm(dim=1).max())) ** 2
+        if float(off.max().sqrt()) > NOISE * largest:
+            raise InputError(
+                "A captured layer does not keep examples apart",
+                expected="the gradients of a batch's examples not to depend on their order",
+                found="other gradients in another order",
+                do="leave layers that mix examples (mixtures of experts) out with a filter",
+            )
+
     def positions(self, chunk: Chunk, v: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Each token's share of `<v, u>` for one chunk, float64 [length]; v [size]."""
         direction = torch.from_numpy(np.ascontiguousarray(v)).to(self.task.device, torch.float32)
@@ -215,11 +280,21 @@ class Gradients:
     def estimate_moment(self, chunks: Sequence[Chunk], budget: int) -> SecondMoment:
         """Row and column means of E[g^2] over these chunks, where no optimizer state was kept."""
         users = Counter(use.parameter.name for use in self.uses)
-        sink = MomentSink([name for name, count in users.items() if count > 1])
-        for part in batches_by_length([chunk.length for chunk in chunks], budget):
+        self.learn_sharing(chunks[0])
+        tied = {name for name, number in users.items() if number > 1}
+        again = self.capture.repeated
+        tied |= {use.parameter.name for use in self.uses if use.module in again}
+        total = MomentSink()
+
+        def compute(part: list[int]) -> MomentSink:
+            sink = MomentSink(tied)
             self._run(sink, [chunks[i] for i in part], "example")
             sink.close()
-        count = len(chunks)
+            return sink
+
+        for _, sink in self._halving(chunks, budget, compute):
+            total.merge(sink)
+        count, sink = len(chunks), total
         factors = {
             name: (
                 (sink.rows[name] / count).cpu().numpy(),

@@ -84,9 +84,7 @@ def make_layout(uses: list[Use], projection: TwoSided | LayerBlocks | None) -> L
         block = Block(parameter.name, offset, rows, columns)
         offset += block.size
         blocks.append(block)
-        places[parameter.name] = Place(
-            block, rows < parameter.rows, columns < parameter.columns
-        )
+        places[parameter.name] = Place(block, rows < parameter.rows, columns < parameter.columns)
     return Layout(tuple(blocks), places)
 
 

@@ -112,13 +112,15 @@ def _uses(model: torch.nn.Module, chosen: set[int], owners: dict[int, str]) -> l
 
 
 def kind_of(module: torch.nn.Module, attribute: str) -> Kind:
-    """How the gradient of this parameter is formed."""
+    """How the gradient of this parameter is formed; "other" for layers that compute otherwise."""
     import torch
 
-    if isinstance(module, torch.nn.Linear):
+    forward = type(module).forward  # a subclass may scale, or take other inputs
+    if isinstance(module, torch.nn.Linear) and forward is torch.nn.Linear.forward:
         return "linear" if attribute == "weight" else "bias"
-    if isinstance(module, torch.nn.Embedding):
-        return "embedding"
+    if isinstance(module, torch.nn.Embedding) and forward is torch.nn.Embedding.forward:
+        plain = module.max_norm is None and not module.scale_grad_by_freq
+        return "embedding" if plain else "other"
     if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):
         return "conv1d" if attribute == "weight" else "bias"
     return "other"
@@ -145,7 +147,7 @@ def _wanted(
         return False
     if callable(parameters):
         return bool(parameters(name, module))
-    if name == head:
+    if head is not None and (name == head or name.startswith(f"{head}.")) and "lora_" not in name:
         return False
     adapted = any("lora_" in part for part, _ in model.named_parameters())
     return "lora_" in name if parameters == "linear" and adapted else True

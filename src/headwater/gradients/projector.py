@@ -44,7 +44,8 @@ class Side:
     def __call__(self, factor: torch.Tensor) -> torch.Tensor:
         """[..., size] -> [..., target]."""
         if self.matrix is not None:
-            return torch.nn.functional.linear(factor, self.matrix)
+            wide = torch.promote_types(factor.dtype, self.matrix.dtype)
+            return torch.nn.functional.linear(factor.to(wide), self.matrix.to(wide))
         return factor if self.scale is None else factor * self.scale
 
     def rows_of(self, index: torch.Tensor) -> torch.Tensor:

@@ -84,9 +84,8 @@ class PositionSink(FeatureSink):
     def linear(self, parameter: Parameter, kept: Any, d: torch.Tensor) -> None:
         """out_t += (P d_t)^T V (Q a_t)."""
         projector = self.projectors[parameter.name]
-        if projector.divisor is not None or parameter.columns == 1:
-            return
-        self._share(projector, projector.out(d), kept)
+        if projector.divisor is None:
+            self._share(projector, projector.out(d), kept)
 
     def embedding(self, parameter: Parameter, ids: torch.Tensor, d: torch.Tensor) -> None:
         """The same for a looked-up row."""
@@ -98,7 +97,7 @@ class PositionSink(FeatureSink):
         """out_t += <v, P d_t>."""
         projector = self.projectors[parameter.name]
         if projector.divisor is None:
-            value = projector.out(d.to(self.v.dtype)) @ self.v[projector.block.part]
+            value = projector.out(d).to(self.v.dtype) @ self.v[projector.block.part]
             self.out[:, : value.shape[1]] += value
 
     def whole(self, parameter: Parameter, gradient: torch.Tensor) -> None:
@@ -106,7 +105,7 @@ class PositionSink(FeatureSink):
 
     def _share(self, projector: Projector, left: torch.Tensor, right: torch.Tensor) -> None:
         block = projector.block
-        v = self.v[block.part].view(block.rows, block.columns)
+        v = self.v[block.part].view(-1, right.shape[-1])
         value = ((left.to(v.dtype) @ v) * right.to(v.dtype)).sum(dim=-1)
         self.out[:, : value.shape[1]] += value
 
@@ -152,6 +151,12 @@ class MomentSink:
         for name, gradient in self._pending.items():
             self._reduce(name, gradient)
         self._pending.clear()
+
+    def merge(self, other: MomentSink) -> None:
+        """Add the sums of other examples."""
+        for mine, theirs in ((self.rows, other.rows), (self.columns, other.columns)):
+            for name, value in theirs.items():
+                mine[name] = mine[name] + value if name in mine else value
 
     def _reduce(self, name: str, gradient: torch.Tensor) -> None:
         squared = gradient.double().square_()

@@ -1,46 +1,92 @@
-"""Appending: new corpus shards after the old ones, made with the frozen calibration."""
+"""Appending: new corpus shards after the old ones, made with the frozen calibration.
+
+The new shards, token counts and summary are laid beside the old ones; the manifest, written whole,
+makes them part of the index in one step. Cut off before it, nothing has changed; after it, the
+build goes on, from here or from `Index.build`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from headwater.engine.errors import InputError
 from headwater.engine.files import locked, read_json, write_json
-from headwater.index.build import _build_shards, finish
-from headwater.index.corpus_shards import Ingest
-from headwater.index.manifest import read_manifest, write_manifest
+from headwater.index.build import build_shards, finish
+from headwater.index.corpus_resume import (
+    NEXT_COUNTS,
+    NEXT_SUMMARY,
+    SUMMARY,
+    recorded,
+    settle,
+    write_counts,
+)
+from headwater.index.corpus_shards import Ingest, fingerprint, read_shard
+from headwater.index.manifest import Manifest, write_manifest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from headwater.corpus.corpus import Corpus
     from headwater.index.build import Plan
     from headwater.index.index import Index
+    from headwater.tasks.task import Task
 
 
 def append(index: Index, corpus: Corpus, plan: Plan) -> None:
-    """Add the examples of `corpus` to a finished index.
+    """Add the examples of `corpus` to a finished index, or go on with doing so.
 
     Raises:
         InputError: when an id is already there; then nothing has changed.
     """
-    from safetensors.numpy import save_file
-
-    folder = index.path
-    with locked(folder / ".setup.lock", f"The index at {folder}"):
-        manifest = read_manifest(folder)
-        old = read_json(folder / "corpus" / "summary.json")
-        ingest = Ingest(folder / "corpus", index.task, manifest["shard_rows"], plan.skip_bad)
-        new = ingest.run(corpus, first=len(old["shards"]), taken=set(index.ids))
-        before = index.unigrams()
-        if ingest.unigrams is not None and before is not None:
-            counts = {"counts": ingest.unigrams + before}
-            save_file(counts, folder / "corpus" / "unigrams.safetensors")
-        for field in ("documents", "rows", "tokens", "skipped_count"):
-            old[field] += new[field]
-        old["shards"] += new["shards"]
-        old["skipped"] += new["skipped"]
-        old["appended"] = [*old.get("appended", []), new["fingerprint"]]
-        write_json(folder / "corpus" / "summary.json", old)
-        manifest["corpus"] = {k: v for k, v in old.items() if k != "skipped"}
-        manifest["complete"] = False
-        write_manifest(folder, manifest)
-    _build_shards(folder, manifest, index.gradients, plan)
+    folder, task = index.path, index.task
+    workers = plan.worker[1] > 1
+    with locked(folder / ".setup.lock", f"The index at {folder}", wait=workers):
+        manifest = settle(folder)
+        if not _begun(manifest, corpus, workers):
+            try:
+                _add(folder, manifest, task, corpus, plan)
+            finally:
+                manifest = settle(folder)
+    build_shards(folder, manifest, index.gradients, plan)
     finish(folder)
+
+
+def _begun(manifest: Manifest, corpus: Corpus, workers: bool) -> bool:
+    """Whether an earlier start, or another worker, has put this corpus into the manifest."""
+    if manifest["complete"] and not workers:
+        return False
+    last = manifest["corpus"].get("appended", [])[-1:]
+    if last and last[0]["fingerprint"] == fingerprint(corpus):
+        return True
+    if not manifest["complete"]:
+        raise InputError(
+            "The index is not finished, so nothing can be appended to it",
+            do="run the build, or the append it was stopped in, again; then append this",
+        )
+    return False
+
+
+def _add(folder: Path, manifest: Manifest, task: Task, corpus: Corpus, plan: Plan) -> None:
+    from headwater.index.mapped import map_tensors
+
+    place = folder / "corpus"
+    shards = manifest["corpus"]["shards"]
+    paths = [place / f"{shard['name']}.parquet" for shard in shards]
+    taken = {row["id"] for path in paths for row in read_shard(path, ["id"])}
+    ingest = Ingest(place, task, manifest["shard_rows"], plan.skip_bad)
+    new = ingest.run(corpus, first=len(shards), taken=taken)
+    summary = joined(read_json(place / SUMMARY), new)
+    if ingest.unigrams is not None:
+        before = map_tensors(place / "unigrams.safetensors")["counts"].numpy()
+        summary["unigrams"] = write_counts(place / NEXT_COUNTS, ingest.unigrams + before)
+    write_json(place / NEXT_SUMMARY, summary)
+    write_manifest(folder, manifest | {"corpus": recorded(summary), "complete": False})
+
+
+def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The summary of a corpus and of what is appended to it."""
+    part = {"fingerprint": new["fingerprint"], "first": len(old["shards"])}
+    counted = ("documents", "rows", "tokens", "skipped_count")
+    sums = {name: old[name] + new[name] for name in counted}
+    lists = {name: old[name] + new[name] for name in ("shards", "skipped")}
+    return old | sums | lists | {"appended": [*old.get("appended", []), part]}

@@ -1,4 +1,4 @@
-"""Calibration, once and frozen: what later shards need to be made alike, from a small seeded sample.
+"""Calibration, once and frozen: what later shards need to be made alike, from a small sample.
 
 The sample is chosen by a hash of the ids, so that it does not depend on order or sharding. From it
 come the second moment (where it is to be estimated), the basis in which features are stored, and
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from headwater.engine.errors import NumericError
+from headwater.engine.errors import DamageError, NumericError
 from headwater.engine.files import checksum, write_atomic
 from headwater.engine.progress import Progress
 from headwater.gradients.second_moment import SecondMoment
@@ -28,6 +29,8 @@ from headwater.tasks.task import Chunk
 if TYPE_CHECKING:
     from headwater.gradients.compute import Gradients
     from headwater.gradients.layout import Block
+
+logger = logging.getLogger(__name__)
 
 MOST, LEAST, SHARE = 1024, 64, 20  # sample: a twentieth of the documents, within these bounds
 REFERENCES = 16
@@ -49,7 +52,7 @@ def sample_size(documents: int) -> int:
 
 
 def choose_sample(folder: Path, shards: list[dict[str, Any]], seed: int) -> list[tuple[str, int]]:
-    """(shard name, row) of the sampled documents: the smallest sha256(seed, id), in corpus order."""
+    """(shard name, row) of the documents of smallest sha256(seed, id), smallest first."""
     total = sum(shard["documents"] for shard in shards)
 
     def keyed() -> Any:
@@ -60,8 +63,7 @@ def choose_sample(folder: Path, shards: list[dict[str, Any]], seed: int) -> list
                 yield key, number, row
 
     smallest = heapq.nsmallest(sample_size(total), keyed())
-    places = sorted((number, row) for _, number, row in smallest)
-    return [(shards[number]["name"], row) for number, row in places]
+    return [(shards[number]["name"], row) for _, number, row in smallest]
 
 
 def calibrate(
@@ -73,21 +75,40 @@ def calibrate(
         NumericError: when no example of the sample has a finite gradient.
     """
     features = gradients.features
-    places = choose_sample(folder, shards, features.seed)
-    rows: list[dict[str, Any]] = []
-    for name in dict.fromkeys(name for name, _ in places):
-        held = read_shard(folder / f"{name}.parquet")
-        rows += [held[row] for other, row in places if other == name]
-    # One chunk a document: the sample stays as small as it was asked to be.
-    chunks = [held[0] for held in chunks_of(gradients.task, rows)]
+    chunks = _sampled(gradients, folder, shards)
     gradients.learn_sharing(chunks[0])
     if features.second_moment == "estimate":
-        gradients.set_moment(gradients.estimate_moment(chunks, budget))
+        gradients.set_moment(None)
+        gradients.set_moment(_finite_moment(gradients, chunks, budget))
     basis = Basis.identity(gradients.layout.blocks)
     if features.storage != "float32":
-        basis = Basis.whitened(gradients.layout.blocks, _measure(gradients, chunks, budget))
+        basis = Basis.half_whitened(gradients.layout.blocks, _measure(gradients, chunks, budget))
     references = _reference_features(gradients, chunks, budget)
     return Calibration(basis, references, gradients.moment)
+
+
+def _sampled(gradients: Gradients, folder: Path, shards: list[dict[str, Any]]) -> list[Chunk]:
+    """One chunk of each sampled document: the sample stays as small as it was asked to be."""
+    places = choose_sample(folder, shards, gradients.features.seed)
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for name in dict.fromkeys(name for name, _ in places):
+        held = read_shard(folder / f"{name}.parquet")
+        rows |= {(name, row): held[row] for other, row in places if other == name}
+    return [held[0] for held in chunks_of(gradients.task, [rows[place] for place in places])]
+
+
+def _finite_moment(gradients: Gradients, chunks: list[Chunk], budget: int) -> SecondMoment:
+    """The estimated second moment, without the examples that have no finite gradient."""
+    moment = gradients.estimate_moment(chunks, budget)
+    if all(np.isfinite(factor).all() for pair in moment.factors.values() for factor in pair):
+        return moment
+    finite = torch.zeros(len(chunks), dtype=torch.bool)
+    for part, made in gradients.stream(chunks, budget):
+        finite[part] = torch.isfinite(made.u).all(dim=1).cpu()
+    kept = [chunk for chunk, good in zip(chunks, finite.tolist(), strict=True) if good]
+    if not kept:
+        raise _none_finite(len(chunks))
+    return gradients.estimate_moment(kept, budget)
 
 
 def _measure(gradients: Gradients, chunks: list[Chunk], budget: int) -> torch.Tensor:
@@ -98,12 +119,16 @@ def _measure(gradients: Gradients, chunks: list[Chunk], budget: int) -> torch.Te
             progress.advance(len(part))
     finite = torch.isfinite(made).all(dim=1)
     if not bool(finite.any()):
-        raise NumericError(
-            "No example of the calibration sample has a finite gradient",
-            found=f"{len(chunks)} of {len(chunks)} not finite",
-            do="check the model's weights and its dtype",
-        )
+        raise _none_finite(len(chunks))
     return made[finite]
+
+
+def _none_finite(count: int) -> NumericError:
+    return NumericError(
+        "No example of the calibration sample has a finite gradient",
+        found=f"{count} of {count} not finite",
+        do="check the model's weights and its dtype",
+    )
 
 
 def _reference_features(
@@ -151,6 +176,34 @@ def save_calibration(path: Path, calibration: Calibration) -> dict[str, Any]:
         "references": len(calibration.references),
         "second_moment": None if moment is None else moment.label,
     }
+
+
+def restore_calibration(folder: Path, manifest: dict[str, Any], gradients: Gradients) -> None:
+    """Make a damaged calibration again, from the same sample.
+
+    Raises:
+        DamageError: when it does not come out the same, since what is stored depends on it.
+    """
+    path = folder / "statistics" / "calibration.safetensors"
+    wanted = manifest["calibration"]["checksum"]
+    if path.exists() and checksum(path) == wanted:
+        return
+    logger.warning("%s is damaged and is made again", path)
+    appended = manifest["corpus"].get("appended", [])
+    first = appended[0]["first"] if appended else None  # appended examples had no part in it
+    shards = manifest["corpus"]["shards"][:first]
+    made = calibrate(gradients, folder / "corpus", shards, manifest["budget"])
+    again = path.with_name("calibration.again.safetensors")
+    found = save_calibration(again, made)["checksum"]
+    if found != wanted:
+        again.unlink()
+        raise DamageError(
+            f"{path} is damaged and cannot be made the same again",
+            expected=f"checksum {wanted[:12]}",
+            found=found[:12],
+            do="restore it, or build into a new folder",
+        )
+    again.replace(path)
 
 
 def load_calibration(path: Path, blocks: tuple[Block, ...], label: str | None) -> Calibration:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,15 +18,13 @@ import numpy as np
 from headwater.corpus.document import Document, content_hash
 from headwater.corpus.duplicates import DuplicateCounter
 from headwater.engine.errors import DamageError, HeadwaterError, InputError
-from headwater.engine.files import checksum, inside, read_json, write_atomic, write_json
+from headwater.engine.files import checksum, inside, write_atomic
 from headwater.engine.progress import Progress
 from headwater.tasks.task import Chunk
 
 if TYPE_CHECKING:
     from headwater.corpus.corpus import Corpus
     from headwater.tasks.task import Task
-
-logger = logging.getLogger(__name__)
 
 TOGETHER = 256  # documents tokenised at once
 LISTED = 1000  # skipped examples named in the summary; all are counted
@@ -51,12 +48,26 @@ class Ingest:
         self.unigrams: np.ndarray[Any, Any] | None = None
 
     def run(self, corpus: Corpus, first: int = 0, taken: set[str] | None = None) -> dict[str, Any]:
-        """Ingest `corpus` into shards numbered from `first`; `taken` are ids already present."""
+        """Ingest `corpus` into shards numbered from `first`; `taken` are ids already present.
+
+        Raises:
+            InputError: for what cannot be used; then none of its shards is left.
+        """
+        try:
+            return self._run(corpus, first, taken)
+        except HeadwaterError:
+            for shard in self.shards:
+                (self.folder / f"{shard['name']}.parquet").unlink(missing_ok=True)
+            raise
+
+    def _run(self, corpus: Corpus, first: int, taken: set[str] | None) -> dict[str, Any]:
         vocabulary = getattr(self.task, "vocabulary", None)
         if vocabulary is not None:
             self.unigrams = np.zeros(vocabulary, dtype=np.int64)
         with Progress("reading the corpus", None, "documents") as progress:
             for group in _groups(corpus.documents(), TOGETHER):
+                for document in group:  # whether or not it can be used: see `fingerprint`
+                    self._digest.update(_digested(document))
                 for document, chunks in self._chunked(group):
                     self._take(document, chunks, first, taken)
                 progress.advance(len(group))
@@ -93,7 +104,6 @@ class Ingest:
             self._close(first)
         self._held.append((document, chunks))
         self._rows += len(chunks)
-        self._digest.update(f"{document.id}|{content_hash(document.content)}\n".encode())
         self._duplicates.add(document)
         if self.unigrams is not None:
             for chunk in chunks:
@@ -109,7 +119,7 @@ class Ingest:
             return
         path = self.folder / f"{first + len(self.shards):05d}.parquet"
         held = self._held
-        write_atomic(path, lambda temporary: _write_parquet(temporary, held))
+        write_atomic(path, lambda temporary: write_parquet(temporary, held))
         self.shards.append(
             {
                 "name": path.stem,
@@ -137,11 +147,25 @@ class Ingest:
 
 
 def fingerprint(corpus: Corpus) -> str:
-    """What `Ingest` would record of this corpus when nothing is skipped."""
+    """What `Ingest` would record of this corpus, without cutting it into chunks."""
     digest = hashlib.sha256()
     for document in corpus.documents():
-        digest.update(f"{document.id}|{content_hash(document.content)}\n".encode())
+        digest.update(_digested(document))
     return digest.hexdigest()[:32]
+
+
+def _digested(document: Document) -> bytes:
+    return f"{document.id}|{content_hash(document.content)}\n".encode()
+
+
+def count_tokens(folder: Path, shards: Sequence[dict[str, Any]], size: int) -> np.ndarray[Any, Any]:
+    """How often each token stands in the chunks of these shards, int64 [size]."""
+    counts = np.zeros(size, dtype=np.int64)
+    for shard in shards:
+        for row in read_shard(inside(folder, f"{shard['name']}.parquet"), ["chunks"]):
+            for chunk in row["chunks"]:
+                np.add.at(counts, np.asarray(chunk["input_ids"]), 1)
+    return counts
 
 
 def _groups(documents: Iterator[Document], size: int) -> Iterator[list[Document]]:
@@ -155,7 +179,8 @@ def _groups(documents: Iterator[Document], size: int) -> Iterator[list[Document]
         yield group
 
 
-def _write_parquet(path: Path, held: Sequence[Held]) -> None:
+def write_parquet(path: Path, held: Sequence[Held]) -> None:
+    """Write documents with their chunks as one corpus shard."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from safetensors.numpy import save
@@ -170,9 +195,10 @@ def _write_parquet(path: Path, held: Sequence[Held]) -> None:
             ]
         )
     )
-    columns: dict[str, list[Any]] = {k: [] for k in ("id", "content", "arrays", "metadata", "chunks")}
+    names = ("id", "content", "arrays", "metadata", "chunks")
+    columns: dict[str, list[Any]] = {name: [] for name in names}
     for document, chunks in held:
-        arrays = {k: np.ascontiguousarray(v) for k, v in document.content.items() if _is_array(v)}
+        arrays = {k: np.asarray(v, order="C") for k, v in document.content.items() if _is_array(v)}
         plain = {k: v for k, v in document.content.items() if k not in arrays}
         columns["id"].append(document.id)
         columns["content"].append(json.dumps(plain, ensure_ascii=False, default=_plain))
@@ -194,7 +220,7 @@ def _write_parquet(path: Path, held: Sequence[Held]) -> None:
 
 
 def _is_array(value: Any) -> bool:
-    return isinstance(value, (np.ndarray, np.generic))
+    return isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc"
 
 
 def _plain(value: Any) -> Any:
@@ -225,11 +251,11 @@ def read_shard(
 
     try:
         return pq.read_table(path, columns=list(columns)).to_pylist()
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise DamageError(
             f"{path} is damaged or missing",
             found=str(error).splitlines()[0],
-            do="build into a new folder from the source corpus",
+            do="run the build again with the same corpus: only what is damaged is made anew",
         ) from error
 
 
@@ -268,50 +294,3 @@ def chunks_of(task: Task, rows: Sequence[dict[str, Any]]) -> list[list[Chunk]]:
         else:
             result.append(task.chunks(documents_of([row])[0]))
     return result
-
-
-def _intact(folder: Path, shard: dict[str, Any]) -> bool:
-    path = inside(folder, f"{shard['name']}.parquet")
-    return path.exists() and checksum(path) == shard["checksum"]
-
-
-def load_or_ingest(
-    folder: Path, task: Task, corpus: Corpus, shard_rows: int, skip_bad: bool
-) -> dict[str, Any]:
-    """The corpus summary, from an earlier start when it is of the same corpus.
-
-    Raises:
-        MismatchError: when the folder holds another corpus.
-    """
-    from safetensors.numpy import save_file
-
-    from headwater.engine.errors import MismatchError
-
-    path = folder / "summary.json"
-    if path.exists():
-        summary = read_json(path)
-        same = summary["described"] == corpus.describe() and summary["described"].get("sources")
-        if not same and not summary["skipped_count"]:
-            found = fingerprint(corpus)
-            if found != summary["fingerprint"]:
-                raise MismatchError(
-                    "The index was begun with another corpus",
-                    expected=f"fingerprint {summary['fingerprint']}",
-                    found=found,
-                    do="build into another folder, or append with --append",
-                )
-        if all(_intact(folder, shard) for shard in summary["shards"]):
-            return summary
-        logger.warning("the corpus in the index is damaged and is read again")
-    ingest = Ingest(folder, task, shard_rows, skip_bad)
-    try:
-        summary = ingest.run(corpus)
-    except HeadwaterError:
-        for shard in ingest.shards:
-            inside(folder, f"{shard['name']}.parquet").unlink(missing_ok=True)
-        raise
-    if ingest.unigrams is not None:
-        counts = ingest.unigrams
-        write_atomic(folder / "unigrams.safetensors", lambda p: save_file({"counts": counts}, p))
-    write_json(path, summary)
-    return summary

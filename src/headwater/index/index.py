@@ -120,14 +120,7 @@ class Index:
         folder = Path(path)
         manifest = read_manifest(folder)
         if not manifest["complete"]:
-            total = manifest["corpus"]["shards"]
-            done = sum((folder / "done" / f"{s['name']}.json").exists() for s in total)
-            raise InputError(
-                f"The index at {folder} is not finished",
-                expected=f"{len(total)} shards",
-                found=f"{done} done",
-                do="run the build command again: it goes on where it stopped",
-            )
+            raise _unfinished(folder, manifest)
         index = cls(folder, manifest, task, trusted=trust_model)
         if task is not None:
             require_same(manifest["task"], task.describe(), "task")
@@ -187,6 +180,10 @@ class Index:
 
     @cached_property
     def _shards(self) -> list[Shard]:
+        if not self.manifest["complete"]:  # when this was built, other workers were not done
+            self.manifest = read_manifest(self.path)
+        if not self.manifest["complete"]:
+            raise _unfinished(self.path, self.manifest)
         return [self._map(i) for i in range(len(self.manifest["shards"]))]
 
     def shards(self) -> Iterator[Shard]:
@@ -283,7 +280,8 @@ class Index:
         """The chunks of the documents at these positions."""
         from headwater.index.corpus_shards import chunks_of
 
-        return chunks_of(self.task, self._at(positions, ["id", "content", "arrays", "metadata", "chunks"]))
+        columns = ["id", "content", "arrays", "metadata", "chunks"]
+        return chunks_of(self.task, self._at(positions, columns))
 
     def _at(self, positions: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
         from headwater.index.corpus_shards import read_shard
@@ -309,36 +307,40 @@ class Index:
             MismatchError: when the loaded model is not the one the index was built with.
         """
         if self._task is None:
-            task = self._load_task()
-            require_same(self.manifest["task"], task.describe(), "model")
-            self._task = task
+            return self.load_task()
         return self._task
 
-    def _load_task(self) -> Task:
+    def load_task(self, name: str | None = None, **options: Any) -> Task:
+        """Load the language model of the manifest now, and keep it.
+
+        Args:
+            name: where the same model is instead; it is then trusted.
+            options: for `CausalLM.load`, in place of what the manifest says (device, for example).
+
+        Raises:
+            InputError, MismatchError: see `task`.
+        """
         from headwater.tasks.causal_lm import CausalLM
 
         record, source = self.manifest["task"], self.manifest["source"]
-        if record["kind"] != "causal_lm" or not source.get("name"):
+        if record["kind"] != "causal_lm" or not (name or source.get("name")):
             raise InputError(
                 "The index does not say where its model is",
                 do="open it with the model: hw.Index.open(path, task=...)",
             )
-        if not self._trusted and (self.path / "manifest.json").stat().st_uid != os.getuid():
+        trusted = self._trusted or name is not None
+        if not trusted and (self.path / "manifest.json").stat().st_uid != os.getuid():
             raise MismatchError(
                 f"The index was written by another user and names the model {source['name']}",
                 do="check it and open with trust_model=True (--trust-model), or give task=...",
             )
-        return CausalLM.load(
-            source["name"],
-            dtype=source.get("dtype"),
-            adapter=source.get("adapter"),
-            max_length=record["max_length"],
-            overlap=record["overlap"],
-            truncate=record["truncate"],
-            bos=record["bos"],
-            eos=record["eos"],
-            prompt_loss=record["prompt_loss"],
-        )
+        kept = {key: source.get(key) for key in ("dtype", "adapter")}
+        fed = ("max_length", "overlap", "truncate", "bos", "eos", "prompt_loss")
+        told = kept | {key: record[key] for key in fed} | options
+        task = CausalLM.load(name or source["name"], **told)
+        require_same(record, task.describe(), "model")
+        self._task = task
+        return task
 
     @property
     def gradients(self) -> Gradients:
@@ -362,23 +364,25 @@ class Index:
 
     def verify(self) -> list[str]:
         """Names of the files whose bytes are not what the manifest says; reads everything."""
-        bad: list[str] = []
-        expected = [(f"features/{s['name']}.safetensors", s["checksum"]) for s in self.manifest["shards"]]
-        expected += [
-            (f"corpus/{s['name']}.parquet", s["checksum"]) for s in self.manifest["corpus"]["shards"]
-        ]
-        statistics = {"autocorrelation": "statistics", "calibration": "calibration"}
-        expected += [
-            (f"statistics/{file}.safetensors", self.manifest[key]["checksum"])
-            for file, key in statistics.items()
-        ]
-        for name, value in expected:
-            path = inside(self.path, name)
-            if not path.exists() or checksum(path) != value:
-                bad.append(name)
-        return bad
+        from headwater.index.integrity import damaged
+
+        return damaged(self.path)
 
     def skipped(self) -> list[dict[str, str]]:
-        """Examples that were left out of the corpus, with the reason."""
+        """Examples that were left out, of the corpus or for their numbers, with the reason."""
         path = self.path / "corpus" / "summary.json"
-        return read_json(path)["skipped"] if path.exists() else []
+        listed: list[dict[str, str]] = read_json(path)["skipped"] if path.exists() else []
+        names = [name for shard in self.manifest["shards"] for name in shard.get("skipped", [])]
+        reason = "its loss or gradient is not finite"
+        return listed + [{"example": name, "reason": reason} for name in names]
+
+
+def _unfinished(folder: Path, manifest: Manifest) -> InputError:
+    names = [shard["name"] for shard in manifest["corpus"]["shards"]]
+    done = sum((folder / "done" / f"{name}.json").exists() for name in names)
+    return InputError(
+        f"The index at {folder} is not finished",
+        expected=f"{len(names)} shards",
+        found=f"{done} done",
+        do="run the build command again: it goes on where it stopped",
+    )

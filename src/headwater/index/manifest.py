@@ -6,14 +6,31 @@ and when every shard is there, with their sizes and checksums.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from headwater.engine.errors import DamageError, InputError, MismatchError
 from headwater.engine.files import read_json, write_json
 
 FORMAT = 1
 NAME = "manifest.json"
+
+# What every manifest holds, and its type; a shard's name is a number, so no path leads anywhere.
+FIELDS: dict[str, type] = {
+    "task": dict,
+    "source": dict,
+    "features": dict,
+    "parameters": list,
+    "layout": list,
+    "corpus": dict,
+    "calibration": dict,
+    "budget": int,
+    "shard_rows": int,
+    "shards": list,
+    "complete": bool,
+}
+SHARD_NAME = re.compile(r"[0-9]{5,9}")
 
 Manifest = dict[str, Any]
 
@@ -23,6 +40,7 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         InputError: when there is no index. MismatchError: when it is of a newer format.
+        DamageError: when it is no manifest, or names files outside its folder.
     """
     path = folder / NAME
     if not path.exists():
@@ -33,8 +51,8 @@ def read_manifest(folder: Path) -> Manifest:
             do="build one with: headwater index MODEL CORPUS OUT",
         )
     manifest = read_json(path)
-    if not isinstance(manifest, dict) or "format" not in manifest:
-        raise DamageError(f"{path} is not a manifest", expected="a field 'format'")
+    if not isinstance(manifest, dict) or type(manifest.get("format")) is not int:
+        raise _damaged(path, "a number 'format'", "none")
     if manifest["format"] > FORMAT:
         raise MismatchError(
             f"The index at {folder} is of a newer format",
@@ -42,7 +60,35 @@ def read_manifest(folder: Path) -> Manifest:
             found=f"format {manifest['format']}",
             do="update headwater",
         )
+    for name, kind in FIELDS.items():
+        if type(manifest.get(name)) is not kind:
+            found = "none" if name not in manifest else type(manifest[name]).__name__
+            raise _damaged(path, f"a field '{name}' ({kind.__name__})", found)
+    _check_shards(path, manifest["corpus"].get("shards"), "checksum", "documents", "rows")
+    _check_shards(path, manifest["shards"], "checksum", "bytes", "rows")
     return manifest
+
+
+def _check_shards(path: Path, shards: Any, *fields: str) -> None:
+    """Raise DamageError unless each shard's name is a number and its fields are there."""
+    if not isinstance(shards, list):
+        raise _damaged(path, "a list of shards", type(shards).__name__)
+    for shard in cast("list[Any]", shards):
+        name = shard.get("name") if isinstance(shard, dict) else None
+        if not isinstance(name, str) or not SHARD_NAME.fullmatch(name):
+            raise _damaged(path, "shards named by numbers, inside the index's folder", repr(name))
+        missing = [field for field in fields if field not in shard]
+        if missing:
+            raise _damaged(path, f"a field '{missing[0]}' of shard {name}", "none")
+
+
+def _damaged(path: Path, expected: str, found: str) -> DamageError:
+    return DamageError(
+        f"{path} is not a manifest of headwater's",
+        expected=expected,
+        found=found,
+        do="restore it, or build into a new folder",
+    )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

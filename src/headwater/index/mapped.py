@@ -32,8 +32,10 @@ def map_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         with path.open("rb") as file:
             view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read", found=str(error)) from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read", found=error.strerror) from error
+    except ValueError as error:  # nothing to map
+        raise _damaged(path, "an empty file") from error
     try:
         length = int.from_bytes(view[:8], "little")
         header = json.loads(view[8 : 8 + length])
@@ -52,11 +54,15 @@ def map_tensors(path: Path) -> dict[str, torch.Tensor]:
                 else torch.empty(0, dtype=dtype)
             )
             tensors[name] = flat.view(entry["shape"])
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise DamageError(
-            f"{path} is damaged",
-            expected="a safetensors file",
-            found=str(error),
-            do="build again: only what is damaged is made anew",
-        ) from error
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError, RuntimeError) as e:
+        raise _damaged(path, str(e)) from e
     return tensors
+
+
+def _damaged(path: Path, found: str) -> DamageError:
+    return DamageError(
+        f"{path} is damaged",
+        expected="a safetensors file",
+        found=found,
+        do="build again: only what is damaged is made anew",
+    )

@@ -1,8 +1,8 @@
 """Exact inner products of stored features with directions: streaming, in bounded memory.
 
 A few queries over fp16 are one matrix-vector product at the speed of memory. Many over int8 are
-integer matrix products block by block, each scaled once as it is added up: the integers are exact,
-so the result does not depend on how rows are grouped.
+integer matrix products band by band, each scaled once as it is added up: the integers are exact, so
+the result does not depend on how rows are grouped.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+
+from headwater.index.encoding import bands
 
 if TYPE_CHECKING:
     from headwater.gradients.layout import Block
@@ -57,18 +59,21 @@ class Products:
         self._halves = [_half(row) for row in w] if storage == "float16" else []
         self._integers = self._quantised() if storage == "int8" else []
 
-    def _quantised(self) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
-        """Per chosen block: number, int8 [d, queries padded to 8], scale float32 [queries]."""
+    def _quantised(self) -> list[tuple[int, slice, torch.Tensor, torch.Tensor]]:
+        """Per band that takes part: number, columns, int8 [d, queries padded to 8], scale."""
         padded = max(8, -(-self.count // 8) * 8)
-        result: list[tuple[int, torch.Tensor, torch.Tensor]] = []
-        for number in self.directions.chosen:
-            part = self.w[:, self.directions.blocks[number].part]
-            scale = part.abs().amax(dim=1).clamp(min=1e-30) / 127
-            q = torch.zeros((part.shape[1], padded), dtype=torch.int8)
-            q[:, : self.count] = (part / scale[:, None]).round_().to(torch.int8).T
+        result: list[tuple[int, slice, torch.Tensor, torch.Tensor]] = []
+        for number, part in enumerate(bands(self.directions.blocks)):
+            w = self.w[:, part]
+            top = w.abs().amax(dim=1)
+            if not bool(top.any()):
+                continue
+            scale = top.clamp(min=1e-30) / 127
+            q = torch.zeros((w.shape[1], padded), dtype=torch.int8)
+            q[:, : self.count] = (w / scale[:, None]).round_().to(torch.int8).T
             wide = torch.zeros(padded)
             wide[: self.count] = scale
-            result.append((number, q, wide))
+            result.append((number, part, q, wide))
         return result
 
     def rows(self, u: torch.Tensor, scale: torch.Tensor | None) -> Iterator[torch.Tensor]:
@@ -96,15 +101,13 @@ class Products:
         if rows < 17:  # the integer kernel wants more rows than that
             u = torch.cat([u, u.new_zeros((17 - rows, u.shape[1]))])
             scale = torch.cat([scale, scale.new_zeros((17 - rows, scale.shape[1]))])
-        padded = self._integers[0][1].shape[1]
+        padded = max(8, -(-self.count // 8) * 8)
         total = torch.zeros((len(u), padded))
         scaled = torch.empty_like(total)
-        for number, q, back in self._integers:
-            block = self.directions.blocks[number]
-            for start in range(0, block.size, INT_COLUMNS):
-                end = min(start + INT_COLUMNS, block.size)
-                part = u[:, block.offset + start : block.offset + end]
-                product = torch._int_mm(part, q[start:end])
+        for number, part, q, back in self._integers:
+            for start in range(0, len(q), INT_COLUMNS):
+                end = min(start + INT_COLUMNS, len(q))
+                product = torch._int_mm(u[:, part.start + start : part.start + end], q[start:end])
                 torch.mul(product, back, out=scaled)
                 total.addcmul_(scaled, scale[:, number, None])
         return total[:rows, : self.count]

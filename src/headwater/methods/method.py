@@ -58,6 +58,8 @@ def choose_blocks(blocks: Sequence[Block], patterns: Sequence[str] | None) -> li
     Raises:
         InputError: when none does.
     """
+    if isinstance(patterns, str):  # one pattern: its letters are none
+        patterns = [patterns]
     if patterns is None:
         return list(range(len(blocks)))
     chosen = [

@@ -113,9 +113,7 @@ def eval_spectrum(index: Index, u: torch.Tensor) -> np.ndarray[Any, Any]:
     return np.sort(joined[joined > 1e-10 * joined.max()])[::-1]
 
 
-def crossing(
-    train: np.ndarray[Any, Any], evaluation: np.ndarray[Any, Any], size: int
-) -> float:
+def crossing(train: np.ndarray[Any, Any], evaluation: np.ndarray[Any, Any], size: int) -> float:
     """lambda at which the k-th eigenvalues of both scaled spectra are equal."""
     k = max(1, round(PAPER_K * size / PAPER_SIZE))
     k = min(k, len(evaluation), len(train))

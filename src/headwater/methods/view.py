@@ -84,9 +84,7 @@ class View(Method):
                 found=f"output '{output}'",
             )
 
-    def directions(
-        self, index: Index, prepared: Prepared, u: np.ndarray[Any, Any]
-    ) -> torch.Tensor:
+    def directions(self, index: Index, prepared: Prepared, u: np.ndarray[Any, Any]) -> torch.Tensor:
         """M u_q / n_q in the coordinates of `u`, float32 [queries, size]."""
         features = torch.from_numpy(np.ascontiguousarray(u)).double()
         kept = torch.zeros_like(features)
@@ -107,15 +105,11 @@ class View(Method):
         prepared = self.prepare(index, modules)
         yield from self.stream_features(index, prepared, index.query_features(queries))
 
-    def stream_features(
-        self, index: Index, prepared: Prepared, u: np.ndarray[Any, Any]
-    ) -> Scores:
+    def stream_features(self, index: Index, prepared: Prepared, u: np.ndarray[Any, Any]) -> Scores:
         """The same for queries whose features [queries, size] are known."""
         v = self.directions(index, prepared, u)
         w = index.calibration.basis.direction(index.blocks, v)
-        products = Products(
-            Directions(w, index.blocks, prepared.chosen), index.features.storage
-        )
+        products = Products(Directions(w, index.blocks, prepared.chosen), index.features.storage)
         for shard in index.shards():
             dots = torch.cat(list(products.rows(shard.u, shard.scale)))
             if self.weighted and shard.weight is not None:
@@ -176,9 +170,7 @@ def document_norms(
     return norms.numpy()
 
 
-def _norms(
-    index: Index, inverse: Inverse | None, chosen: Sequence[int]
-) -> Iterator[torch.Tensor]:
+def _norms(index: Index, inverse: Inverse | None, chosen: Sequence[int]) -> Iterator[torch.Tensor]:
     """Squared norms of each shard's documents, one pass over the index."""
     blocks, basis = index.blocks, index.calibration.basis
     turns: list[torch.Tensor | None] = [None] * len(blocks)

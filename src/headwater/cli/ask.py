@@ -1,0 +1,137 @@
+"""`headwater ask`: where did the model get this?"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headwater.cli import options as o
+from headwater.cli.output import console, emit, emit_lines, plain
+from headwater.engine.errors import InputError
+
+if TYPE_CHECKING:
+    from headwater.answer.answer import Answer
+    from headwater.tasks.query import Query
+
+Svg = Annotated[Path | None, typer.Option(metavar="FILE", help="Save the table as a picture, too.")]
+PairFile = Annotated[
+    Path | None,
+    typer.Option("--jsonl-pair", metavar="FILE", help="Save for the PAIR pretraining-tda viewer."),
+]
+By = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMN", help="Totals by metadata column. Repeatable.")
+]
+
+
+def ask(
+    context: typer.Context,
+    out: o.Out,
+    prompt: Annotated[str | None, typer.Argument(help="The text before the words.")] = None,
+    completion: Annotated[str | None, typer.Argument(help="The words to explain.")] = None,
+    *,
+    instead_of: Annotated[o.Text, typer.Option(help="Explain the choice against this.")] = None,
+    queries: o.Queries = None,
+    method: o.MethodName = None,
+    eval_queries: o.EvalQueries = None,
+    top: Annotated[int, typer.Option(help="Examples shown at either end.")] = 10,
+    by: By = None,
+    modules: o.Modules = None,
+    no_tokens: Annotated[bool, typer.Option("--no-tokens", help="Don't look for words.")] = False,
+    no_calibrate: Annotated[bool, typer.Option("--no-calibrate", help="No nulls.")] = False,
+    model: o.OtherModel = None,
+    trust_model: o.TrustModel = False,
+    trust_remote_code: o.TrustRemoteCode = False,
+    device: o.Device = None,
+    json: o.Json = False,
+    jsonl_pair: PairFile = None,
+    svg: Svg = None,
+) -> None:
+    """The training examples behind COMPLETION after PROMPT, from the index OUT."""
+    from headwater.answer.ask import ask as answer_to
+    from headwater.cli.queries import choose_method, open_index
+
+    asked = _queries(prompt, completion, instead_of, queries)
+    chosen = choose_method(method, eval_queries)
+    index = open_index(
+        out,
+        model=model,
+        trust_model=trust_model,
+        trust_remote_code=trust_remote_code,
+        device=device,
+    )
+    answers: list[Answer] = answer_to(
+        index,
+        asked,
+        method=chosen,
+        top=top,
+        calibrate=not no_calibrate,
+        tokens=not no_tokens,
+        by=by or (),
+        modules=modules,
+    )
+    for answer in answers:
+        _complete(answer, context.params)
+    _show(answers, as_json=json, one=queries is None)
+    _save(answers, jsonl_pair, svg)
+
+
+def _queries(
+    prompt: str | None, completion: str | None, instead_of: str | None, file: Path | None
+) -> list[Query]:
+    from headwater.cli.queries import read_queries
+    from headwater.tasks.query import Query
+
+    if file is not None:
+        if prompt is not None:
+            raise InputError(
+                "A prompt and --queries are both given", expected="one of the two", found=prompt
+            )
+        return read_queries(file)
+    if prompt is None or completion is None:
+        raise InputError(
+            "The words to explain are missing",
+            expected="headwater ask OUT PROMPT COMPLETION, or --queries FILE",
+            found="no prompt" if prompt is None else f"only the prompt {prompt!r}",
+        )
+    return [Query(prompt, completion, instead_of)]
+
+
+def _complete(answer: Answer, options: dict[str, Any]) -> None:
+    """Add to the reproducing command the options that the answer itself does not know."""
+    if "command" not in answer.reproduce:
+        return
+    words = shlex.split(answer.reproduce["command"])
+    for name in ("eval_queries", "by", "modules", "model", "device"):
+        value = options.get(name)
+        for one in value if isinstance(value, (list, tuple)) else [value]:
+            if one is not None:
+                words += [f"--{name.replace('_', '-')}", str(one)]
+    for name in ("no_tokens", "no_calibrate", "trust_model", "trust_remote_code"):
+        if options.get(name):
+            words.append(f"--{name.replace('_', '-')}")
+    answer.reproduce["command"] = shlex.join(words)
+
+
+def _show(answers: list[Answer], *, as_json: bool, one: bool) -> None:
+    from headwater.report.terminal import render
+
+    if as_json and one:
+        emit(answers[0].to_dict())
+    elif as_json:
+        emit_lines(answer.to_dict() for answer in answers)
+    else:
+        for answer in answers:
+            console().print(render(answer))
+
+
+def _save(answers: list[Answer], pair: Path | None, svg: Path | None) -> None:
+    from headwater.report.jsonl import write_lines
+    from headwater.report.picture import write_svg
+
+    if pair is not None:
+        write_lines(pair, [plain(answer.to_pair()) for answer in answers])
+    if svg is not None:
+        write_svg(svg, answers[0])

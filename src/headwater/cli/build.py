@@ -1,0 +1,166 @@
+"""`headwater estimate` and `headwater index`: what a build will cost, and the build."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headwater.cli import options as o
+from headwater.cli.output import emit, facts, warn
+from headwater.cli.setup import Setup
+from headwater.engine.progress import clock
+
+if TYPE_CHECKING:
+    from headwater.index.index import Index
+
+
+def estimate(
+    context: typer.Context,
+    model: o.Model,
+    corpus: o.CorpusArg,
+    *,
+    column: o.Columns = None,
+    kind: o.Kind = None,
+    max_length: o.MaxLength = None,
+    overlap: o.Overlap = 0,
+    truncate: o.Truncate = False,
+    bos: o.Bos = None,
+    eos: o.Eos = None,
+    prompt_loss: o.PromptLoss = False,
+    dtype: o.Dtype = None,
+    device: o.Device = None,
+    adapter: o.Adapter = None,
+    trust_remote_code: o.TrustRemoteCode = False,
+    projection: o.Projection = "16x16",
+    parameters: o.Parameters = "linear",
+    modules: o.Modules = None,
+    output: o.Output = "loss",
+    second_moment: o.Moment = None,
+    exact: o.Exact = False,
+    storage: o.Storage = "int8",
+    seed: o.Seed = 0,
+    budget: o.Budget = None,
+    skip_bad: o.SkipBad = False,
+    json: o.Json = False,
+) -> None:
+    """Time, disk and memory of an index, and which parameters it covers, before building it."""
+    from headwater.index.estimate import estimate as measure
+    from headwater.report.cost import estimate_rows
+
+    setup = Setup.of(context.params)
+    setup.check()
+    opened = setup.open_corpus()
+    task = setup.load_task()
+    result = measure(task, opened, setup.features(task), setup.plan())
+    if json:
+        emit(result.to_dict())
+    else:
+        facts(estimate_rows(result))
+
+
+def index(
+    context: typer.Context,
+    model: o.Model,
+    corpus: o.CorpusArg,
+    out: o.Out,
+    *,
+    column: o.Columns = None,
+    kind: o.Kind = None,
+    max_length: o.MaxLength = None,
+    overlap: o.Overlap = 0,
+    truncate: o.Truncate = False,
+    bos: o.Bos = None,
+    eos: o.Eos = None,
+    prompt_loss: o.PromptLoss = False,
+    dtype: o.Dtype = None,
+    device: o.Device = None,
+    adapter: o.Adapter = None,
+    trust_remote_code: o.TrustRemoteCode = False,
+    projection: o.Projection = "16x16",
+    parameters: o.Parameters = "linear",
+    modules: o.Modules = None,
+    output: o.Output = "loss",
+    second_moment: o.Moment = None,
+    exact: o.Exact = False,
+    storage: o.Storage = "int8",
+    seed: o.Seed = 0,
+    budget: o.Budget = None,
+    shard_rows: Annotated[o.Number, typer.Option(help="Rows of a shard.")] = None,
+    worker: Annotated[o.Text, typer.Option(metavar="N/COUNT", help="As 3/8: one of eight.")] = None,
+    skip_bad: o.SkipBad = False,
+    append: Annotated[bool, typer.Option("--append", help="Add to a finished index.")] = False,
+    json: o.Json = False,
+) -> None:
+    """Build an index of CORPUS for MODEL in OUT, or go on with a half-built one."""
+    setup = Setup.of(context.params)
+    setup.check()
+    started = time.perf_counter()
+    before = _tokens(out)
+    made = _append(setup, out) if append else _build(setup, out)
+    seconds = time.perf_counter() - started
+    if made is None:
+        warn(f"this worker's shards are done; others are not yet: headwater inspect {out}")
+        if json:
+            emit({"index": str(out), "complete": False, "seconds": round(seconds, 3)})
+        return
+    _tell(made, made.manifest["corpus"]["tokens"] - before, seconds, as_json=json)
+
+
+def _build(setup: Setup, out: Path) -> Index | None:
+    """The finished index; None while other workers still have shards to do."""
+    from headwater.index.build import build
+    from headwater.index.index import Index
+    from headwater.index.manifest import read_manifest
+
+    corpus = setup.open_corpus()
+    task = setup.load_task()
+    build(out, task, corpus, setup.features(task), setup.plan())
+    return Index.open(out, task) if read_manifest(out)["complete"] else None
+
+
+def _append(setup: Setup, out: Path) -> Index:
+    from headwater.cli.queries import open_index
+
+    corpus = setup.open_corpus()
+    index = open_index(
+        out,
+        model=setup.model,
+        device=setup.device,
+        trust_remote_code=setup.trust_remote_code,
+    )
+    index.append(corpus, setup.plan())
+    return index
+
+
+def _tokens(out: Path) -> int:
+    """Tokens already done in an index that is there; 0 for a new or half-built one."""
+    from headwater.engine.errors import HeadwaterError
+    from headwater.index.manifest import read_manifest
+
+    try:
+        manifest = read_manifest(out)
+    except HeadwaterError:
+        return 0
+    return manifest["corpus"]["tokens"] if manifest["complete"] else 0
+
+
+def _tell(index: Index, tokens: int, seconds: float, *, as_json: bool) -> None:
+    from headwater.report.contents import content_rows, contents
+
+    record: dict[str, Any] = contents(index.path)
+    record["seconds"] = round(seconds, 3)
+    record["tokens_per_second"] = round(tokens / seconds, 1) if tokens else None
+    if as_json:
+        emit(record)
+        return
+    rows = content_rows(record)
+    if tokens:
+        rate = f"{tokens:,} tokens in {clock(seconds)} ({tokens / seconds:,.0f} tokens/s in all)"
+        rows.append(("time", rate))
+    else:
+        rows.append(("time", f"nothing left to do ({clock(seconds)})"))
+    facts(rows)
+    warn(f'ask it: headwater ask {index.path} "a prompt" " its completion"')

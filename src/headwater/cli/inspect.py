@@ -1,0 +1,31 @@
+"""`headwater inspect`: what an index holds, and whether its bytes are what was written."""
+
+from __future__ import annotations
+
+import typer
+
+from headwater.cli import options as o
+from headwater.cli.output import emit, facts
+from headwater.engine.errors import DamageError
+
+
+def inspect(out: o.Out, json: o.Json = False) -> None:
+    """Check every file of the index OUT against its checksum, and show what is in it."""
+    from headwater.index.integrity import damaged
+    from headwater.report.contents import content_rows, contents
+
+    record = contents(out)
+    bad = damaged(out)
+    record["damaged"] = bad
+    if json:
+        emit(record)
+    else:
+        rows = content_rows(record)
+        rows.append(("integrity", ", ".join(bad) + " damaged" if bad else "every checksum agrees"))
+        facts(rows)
+    if bad:
+        raise DamageError(
+            f"{len(bad)} damaged or missing: {', '.join(bad)}",
+            do="run the build command again: only what is damaged is made anew",
+        )
+    raise typer.Exit(0)

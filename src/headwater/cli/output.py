@@ -1,0 +1,64 @@
+"""Where results go: JSON on standard output, tables to the terminal, remarks to standard error."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def warn(text: str) -> None:
+    """A line on standard error."""
+    sys.stderr.write(text.rstrip("\n") + "\n")
+    sys.stderr.flush()
+
+
+def emit(value: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(plain(value), ensure_ascii=False, indent=1) + "\n")
+
+
+def emit_lines(values: Iterable[Any]) -> None:
+    """JSON Lines on standard output, each as soon as it is known."""
+    for value in values:
+        sys.stdout.write(json.dumps(plain(value), ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+
+def plain(value: Any) -> Any:
+    """`value` in JSON's own types; numbers that are not finite, which JSON lacks, become null."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, int)):
+        return value
+    item = getattr(value, "tolist", None)
+    return plain(item()) if item is not None else str(value)
+
+
+def console() -> Console:
+    """The terminal, or what standard output is connected to."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False)
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> None:
+    """Two columns without lines: what, and how much."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, Text(value))
+    console().print(table)

@@ -1,0 +1,122 @@
+"""Questions from the command line: query files, the index with its model, the method by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from headwater.engine.errors import InputError
+
+if TYPE_CHECKING:
+    from headwater.index.index import Index
+    from headwater.methods.method import Method
+    from headwater.tasks.query import Query
+
+FIELDS = ("prompt", "completion", "instead_of", "id")
+
+
+def read_queries(path: Path) -> list[Query]:
+    """The queries of a JSON Lines file.
+
+    Raises:
+        InputError: naming the file and the line that cannot be used.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path} cannot be read", found=reason) from error
+    queries = [
+        _query(f"{path}, line {number}", line)
+        for number, line in enumerate(text.split("\n"), 1)
+        if line.strip()
+    ]
+    if not queries:
+        raise InputError(f"{path} holds no query", expected="one JSON object a line")
+    return queries
+
+
+def _query(place: str, line: str) -> Query:
+    from headwater.tasks.query import Query
+
+    try:
+        loaded = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{place}: not JSON", found=str(error)) from error
+    if not isinstance(loaded, dict):
+        raise InputError(f"{place}: not a query", expected="an object", found=repr(loaded)[:60])
+    values = cast("dict[str, Any]", loaded)
+    missing = [name for name in ("prompt", "completion") if name not in values]
+    if missing:
+        raise InputError(
+            f"{place}: {missing[0]!r} is missing",
+            expected="prompt and completion, and perhaps instead_of and id",
+            found=", ".join(values) or "no fields",
+        )
+    _check_types(place, values)
+    name = values.get("id")
+    try:
+        return Query(
+            values["prompt"],
+            values["completion"],
+            values.get("instead_of"),
+            name=None if name is None else str(name),
+        )
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
+
+
+def _check_types(place: str, values: Mapping[str, Any]) -> None:
+    for name in ("prompt", "completion", "instead_of"):
+        value = values.get(name)
+        messages = name == "prompt" and isinstance(value, list)
+        if value is not None and not isinstance(value, str) and not messages:
+            raise InputError(
+                f"{place}: {name} is not text", expected="a string", found=repr(value)[:60]
+            )
+
+
+def choose_method(name: str | None, eval_queries: Path | None) -> Method | None:
+    """The method of this name; None = the default of what is asked.
+
+    Raises:
+        InputError: for an unknown name, or evaluation queries given to another than TrackStar.
+    """
+    from headwater.methods.registry import method_by_name
+
+    if eval_queries is None:
+        return None if name is None else method_by_name(name)
+    if name not in (None, "trackstar"):
+        raise InputError(
+            "--eval-queries is for TrackStar's task Hessian", expected="trackstar", found=name
+        )
+    return method_by_name("trackstar", eval_queries=read_queries(eval_queries))
+
+
+def open_index(
+    path: Path,
+    *,
+    model: str | None = None,
+    trust_model: bool = False,
+    trust_remote_code: bool = False,
+    device: str | None = None,
+) -> Index:
+    """Open an index; with `model`, its model is taken from there.
+
+    Raises:
+        MismatchError: when `model` is not the one the index was built with; names the field.
+    """
+    from headwater.index.index import Index
+
+    index = Index.open(path, trust_model=trust_model)
+    options: dict[str, Any] = {}
+    if device is not None:
+        options["device"] = device
+    if trust_remote_code:
+        options["trust_remote_code"] = True
+    if model is not None or options:
+        local = model is not None and Path(model).is_dir()
+        index.load_task(str(Path(str(model)).resolve()) if local else model, **options)
+    return index

@@ -1,0 +1,88 @@
+"""`headwater rank`: examples, or groups of them, from most to least supporting a set of queries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headwater.cli import options as o
+from headwater.cli.output import console, emit_lines, warn
+from headwater.engine.errors import InputError
+
+if TYPE_CHECKING:
+    from headwater.methods.scoring import Ranked
+
+ROWS = 20  # of a ranking, shown at either end
+SUFFIXES = (".jsonl", ".csv")
+
+
+def rank(
+    out: o.Out,
+    *,
+    queries: o.Queries = None,
+    by: Annotated[o.Text, typer.Option(metavar="COLUMN", help="Rank groups, not examples.")] = None,
+    keep: Annotated[float | None, typer.Option(help="Share from the top marked as kept.")] = None,
+    method: o.MethodName = None,
+    eval_queries: o.EvalQueries = None,
+    file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Save as .jsonl or .csv.")
+    ] = None,
+    model: o.OtherModel = None,
+    trust_model: o.TrustModel = False,
+    trust_remote_code: o.TrustRemoteCode = False,
+    device: o.Device = None,
+    json: o.Json = False,
+) -> None:
+    """Rank the examples of the index OUT, or groups of them, by the mean of the queries."""
+    from headwater.cli.queries import choose_method, open_index, read_queries
+    from headwater.methods.scoring import rank as rank_examples
+
+    if queries is None:
+        raise InputError("There are no queries", expected="--queries FILE (JSON Lines)")
+    if file is not None and file.suffix not in SUFFIXES:
+        raise InputError(
+            "A ranking is saved by its suffix", expected=" or ".join(SUFFIXES), found=str(file)
+        )
+    asked = read_queries(queries)
+    chosen = choose_method(method, eval_queries)
+    index = open_index(
+        out,
+        model=model,
+        trust_model=trust_model,
+        trust_remote_code=trust_remote_code,
+        device=device,
+    )
+    ranked = rank_examples(index, asked, by=by, method=chosen, keep=keep)
+    rows = [_row(place, one, keep is not None) for place, one in enumerate(ranked, 1)]
+    if file is not None:
+        _save(file, rows)
+        warn(f"{len(rows):,} rows in {file}")
+    if json:
+        emit_lines(rows)
+    elif file is None:
+        _show(rows, by)
+
+
+def _row(place: int, one: Ranked, marked: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "rank": place,
+        "name": one.name,
+        "score": one.score,
+        "examples": one.examples,
+    }
+    return row | {"keep": one.keep} if marked else row
+
+
+def _save(file: Path, rows: list[dict[str, Any]]) -> None:
+    from headwater.report.jsonl import write_csv, write_lines
+
+    write = write_csv if file.suffix == ".csv" else write_lines
+    write(file, rows)
+
+
+def _show(rows: list[dict[str, Any]], by: str | None) -> None:
+    from headwater.report.ranking import ranking_table
+
+    console().print(ranking_table(rows, by, ROWS))

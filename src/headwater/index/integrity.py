@@ -1,0 +1,42 @@
+"""Whether an index's files are the bytes that were recorded of them, finished or half-built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headwater.engine.files import checksum, inside, read_json
+from headwater.index.manifest import Manifest, read_manifest
+
+
+def damaged(folder: Path) -> list[str]:
+    """Files whose bytes are not what was recorded of them, by name; reads everything.
+
+    Of a half-built index the corpus, the calibration and the finished shards are checked.
+    """
+    manifest = read_manifest(folder)
+    return [name for name, value in _expected(folder, manifest) if not _agrees(folder, name, value)]
+
+
+def _expected(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
+    expected = [
+        (f"corpus/{shard['name']}.parquet", str(shard["checksum"]))
+        for shard in manifest["corpus"]["shards"]
+    ]
+    if manifest["corpus"].get("unigrams"):
+        expected.append(("corpus/unigrams.safetensors", manifest["corpus"]["unigrams"]))
+    expected.append(("statistics/calibration.safetensors", manifest["calibration"]["checksum"]))
+    if manifest["complete"]:
+        shards = manifest["shards"]
+        total = manifest["statistics"]["checksum"]
+        expected.append(("statistics/autocorrelation.safetensors", total))
+    else:
+        names = [shard["name"] for shard in manifest["corpus"]["shards"]]
+        marks = {name: inside(folder / "done", f"{name}.json") for name in names}
+        shards = [{"name": n, **read_json(mark)} for n, mark in marks.items() if mark.exists()]
+    expected += [(f"features/{shard['name']}.safetensors", shard["checksum"]) for shard in shards]
+    return sorted(expected)
+
+
+def _agrees(folder: Path, name: str, value: str) -> bool:
+    path = inside(folder, name)
+    return path.exists() and checksum(path) == value

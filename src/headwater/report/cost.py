@@ -1,0 +1,43 @@
+"""An Estimate as rows of a table."""
+
+from __future__ import annotations
+
+from headwater.engine.progress import clock
+from headwater.index.estimate import Estimate
+from headwater.report.contents import coverage_line
+from headwater.report.figures import size
+
+
+def estimate_rows(estimate: Estimate) -> list[tuple[str, str]]:
+    """What, and how much."""
+    about = "" if estimate.counted else "about "
+    rows = [
+        (
+            "corpus",
+            f"{about}{estimate.documents:,} documents, {estimate.chunks:,} chunks, "
+            f"{estimate.tokens:,} tokens",
+        ),
+        ("known by", estimate.basis),
+        (
+            "time",
+            f"about {clock(estimate.seconds)} at {estimate.tokens_per_second:,.0f} tokens/s on "
+            f"{estimate.device} in {estimate.dtype}, batches of {estimate.budget:,} tokens",
+        ),
+        ("disk", _disk(estimate)),
+        ("peak memory", f"about {size(estimate.peak_memory_bytes)}"),
+        (
+            "features",
+            f"{estimate.dimensions:,} dimensions in {estimate.blocks:,} blocks, {estimate.storage}",
+        ),
+        ("coverage", coverage_line(estimate.coverage)),
+    ]
+    if estimate.skipped:
+        rows.insert(1, ("skipped", f"{estimate.skipped:,} of the sample cannot be used"))
+    return rows
+
+
+def _disk(estimate: Estimate) -> str:
+    parts = estimate.disk_bytes
+    total = sum(parts.values())
+    named = ", ".join(f"{name} {size(count)}" for name, count in parts.items())
+    return f"about {size(total)} ({named})"

@@ -1,0 +1,196 @@
+"""An Answer as a table for the terminal, readable at 80 columns and without colour.
+
+Where there is colour, words that carry the score are underlined green and words against it red;
+where there is none (a pipe, NO_COLOR) they stand in [square] and {curly} brackets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from headwater.answer.answer import Answer, Evidence
+from headwater.report.ranking import score_text
+from headwater.report.words import Mark, excerpt, place, printable, strongest
+
+LONGEST = 320  # characters of an example's text
+GROUPS = 5  # of each metadata column, at either end
+COLUMNS = 3  # metadata values beside an example's id
+FOR, AGAINST = "bold green underline", "red underline"
+
+
+def render(answer: Answer) -> RenderableType:
+    """The whole answer; print it with a `rich.console.Console`."""
+    return _Rendered(answer)
+
+
+@dataclass
+class _Rendered:
+    answer: Answer
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        plain = console.color_system is None or console.no_color
+        yield from _parts(self.answer, plain=plain)
+
+
+def _parts(answer: Answer, *, plain: bool) -> Iterator[RenderableType]:
+    yield _header(answer)
+    yield _judgement(answer)
+    sides = (
+        ("supports", "without these the words would be less likely", answer.proponents, 1),
+        ("opposes", "without these the words would be more likely", answer.opponents, -1),
+    )
+    for name, meaning, items, sign in sides:
+        # With few examples either list reaches into the other's half.
+        kept = [item for item in items if item.score * sign > 0]
+        if kept:
+            yield Text.assemble((f"\n{name}", "bold"), (f"  {meaning}", "dim"))
+            yield _evidence_table(answer, kept, plain=plain)
+    for column, totals in answer.groups.items():
+        yield _totals(column, totals)
+    yield _legend(answer, plain=plain)
+    for note in answer.notes:
+        yield Text(f"note: {printable(note)}", style="dim")
+    if "command" in answer.reproduce:
+        yield Text.assemble(("again: ", "dim"), printable(answer.reproduce["command"]))
+
+
+def _header(answer: Answer) -> Panel:
+    query = Text()
+    if answer.completion:
+        query.append(printable(answer.prompt))
+        query.append(printable(answer.completion), style="bold reverse")
+        other = answer.query.rpartition(" instead of ")[2]
+        if other != answer.query:
+            query.append(f"   instead of {printable(other)}", style="dim")
+    else:
+        query.append(printable(answer.query), style="bold")
+    facts: list[str] = []
+    if answer.probability is not None:
+        facts.append(f"probability {probability(answer.probability)}")
+    facts += [answer.title, f"score = {answer.unit}", f"{answer.examples:,} examples"]
+    title = None if answer.name is None else Text(printable(answer.name))
+    body = Group(query, Text(" · ".join(facts), style="dim"))
+    return Panel(body, box=box.ROUNDED, title=title, title_align="left", border_style="dim")
+
+
+def probability(value: float) -> str:
+    """A probability with the digits that say something: 97.5 %, 0.031 %."""
+    return f"{value:.1%}" if value >= 0.1 else f"{value * 100:.2g}%"
+
+
+def _judgement(answer: Answer) -> Padding:
+    styles = {True: "green", False: "yellow", None: "dim"}
+    text = Text(answer.judgement.summary, style=styles[answer.judgement.stands_out])
+    return Padding(text, (0, 1))
+
+
+def _evidence_table(answer: Answer, items: Sequence[Evidence], *, plain: bool) -> Table:
+    specific = any(item.specificity is not None for item in items)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", expand=True)
+    table.add_column("", justify="right", style="dim", width=3)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("above", justify="right", no_wrap=True)
+    if specific:
+        table.add_column("specific", justify="right", no_wrap=True)
+    table.add_column("example", ratio=1, overflow="fold")
+    for rank, item in enumerate(items, 1):
+        cells: list[RenderableType] = [str(rank), score_text(item.score)]
+        cells.append(_share(item.percentile))
+        if specific:
+            cells.append("-" if item.specificity is None else f"{item.specificity:.0f}%")
+        table.add_row(*cells, _example(answer, item, plain=plain))
+    return table
+
+
+def _share(percent: float) -> str:
+    """Two decimals near the ends, where they matter."""
+    return f"{percent:.2f}%" if percent > 99 or percent < 1 else f"{percent:.1f}%"
+
+
+def _example(answer: Answer, item: Evidence, *, plain: bool) -> Group:
+    head = Text(printable(item.id), style="cyan")
+    if item.duplicates:
+        head.append(f"  (+{len(item.duplicates)} same)", style="yellow")
+    values = [f"{k}={v}" for k, v in item.metadata.items() if _short(v)]
+    if values:
+        head.append("  " + printable(" ".join(values[:COLUMNS])), style="dim")
+    lines: list[RenderableType] = [head, marked(item, plain=plain)]
+    if len(item.by_target) > 1 and len(item.by_target) == len(answer.target):
+        lines.append(_by_target(answer.target, item.by_target))
+    return Group(*lines)
+
+
+def _short(value: object) -> bool:
+    return isinstance(value, (str, int, float)) and len(str(value)) <= 40
+
+
+def marked(item: Evidence, *, plain: bool) -> Text:
+    """The example's text, cut to where its score lies, with the deciding words marked."""
+    text = printable(item.text)
+    marks = place(text, [(printable(token), share) for token, share in item.tokens])
+    start, end = excerpt(text, marks, LONGEST)
+    shown = Text("... " if start else "")
+    at = start
+    inner = [m for m in marks if start <= m.start and m.end <= end]
+    for mark in strongest(text, inner):
+        shown.append(_flat(text[at : mark.start]))
+        shown.append_text(_word(_flat(text[mark.start : mark.end]), mark, plain=plain))
+        at = mark.end
+    shown.append(_flat(text[at:end]) + (" ..." if end < len(text) else ""))
+    return shown
+
+
+def _word(word: str, mark: Mark, *, plain: bool) -> Text:
+    supports = mark.share > 0
+    if plain:
+        return Text(f"[{word}]" if supports else f"{{{word}}}")
+    return Text(word, style=FOR if supports else AGAINST)
+
+
+def _flat(text: str) -> str:
+    """On one line: line breaks of an example would tear the table."""
+    return text.replace("\n", " ").replace("\t", " ")
+
+
+def _by_target(target: Sequence[str], values: Sequence[float]) -> Text:
+    line = Text("of this: ", style="dim")
+    for number, (token, value) in enumerate(zip(target, values, strict=True)):
+        line.append((", " if number else "") + f"{printable(token)!r} ", style="dim")
+        line.append_text(score_text(value))
+    return line
+
+
+def _totals(column: str, totals: Sequence[tuple[str, float, int]]) -> RenderableType:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    table.add_column(column, overflow="fold")
+    table.add_column("total", justify="right")
+    table.add_column("examples", justify="right")
+    hidden = len(totals) - 2 * GROUPS
+    for place_, (name, total, count) in enumerate(totals):
+        if hidden <= 0 or place_ < GROUPS or place_ >= len(totals) - GROUPS:
+            table.add_row(Text(printable(name)), score_text(total), f"{count:,}")
+        elif place_ == GROUPS:
+            table.add_row(Text(f"... {hidden:,} more ...", style="dim"), "", "")
+    return Group(Text(f"\ntotals by {column}", style="bold"), table)
+
+
+def _legend(answer: Answer, *, plain: bool) -> Text:
+    legend = Text(style="dim")
+    shown = [*answer.proponents, *answer.opponents]
+    if any(item.tokens for item in shown):
+        legend.append_text(_word("words", Mark(0, 0, 1.0), plain=plain))
+        legend.append(" raise the score, ")
+        legend.append_text(_word("words", Mark(0, 0, -1.0), plain=plain))
+        legend.append(" lower it. ")
+    legend.append("above: examples that score lower. ")
+    if any(item.specificity is not None for item in shown):
+        legend.append("specific: reference queries under which this example scores lower.")
+    return legend

@@ -1,0 +1,97 @@
+"""Which words of an example carry its score, as character ranges of its text.
+
+Tokens are laid along the text one after the other; what a tokenizer added (special tokens, pieces
+of one character) takes no room. Long texts are cut to the stretch in which most of the score lies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+STRONG = 0.3  # of the strongest share: weaker words are not marked
+MOST = 6  # marked words of one sign
+AHEAD = 200  # characters searched for a token that does not follow at once
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Characters [start, end) of a text, and the share of the score they carry."""
+
+    start: int
+    end: int
+    share: float
+
+
+def printable(text: str) -> str:
+    """`text`, as long as before, without control characters: no example may drive a terminal."""
+    return _CONTROL.sub("\ufffd", text)
+
+
+def place(text: str, tokens: Sequence[tuple[str, float]]) -> list[Mark]:
+    """Where each token stands in `text`; tokens that cannot be found are left out."""
+    marks: list[Mark] = []
+    at = 0
+    for token, share in tokens:
+        start = text.find(token, at, at + len(token)) if token else -1
+        if start < 0 and token.strip():
+            token = token.strip()
+            start = text.find(token, at, at + AHEAD + len(token))
+        if start >= 0:
+            at = start + len(token)
+            marks.append(Mark(start, at, share))
+    return marks
+
+
+def strongest(text: str, marks: Sequence[Mark]) -> list[Mark]:
+    """The few strongest marks of either sign, trimmed of white space, neighbours joined."""
+    chosen: list[Mark] = []
+    limit = STRONG * max((abs(mark.share) for mark in marks), default=0.0)
+    for sign in (1, -1):
+        own = sorted((m for m in marks if m.share * sign > 0), key=lambda m: -abs(m.share))
+        chosen += [mark for mark in own[:MOST] if abs(mark.share) >= limit]
+    joined: list[Mark] = []
+    for mark in sorted(chosen, key=lambda m: m.start):
+        last = joined[-1] if joined else None
+        if last is not None and last.end == mark.start and last.share * mark.share > 0:
+            joined[-1] = Mark(last.start, mark.end, last.share + mark.share)
+        else:
+            joined.append(mark)
+    trimmed = [_trimmed(text, mark) for mark in joined]
+    return [mark for mark in trimmed if mark.end > mark.start]
+
+
+def _trimmed(text: str, mark: Mark) -> Mark:
+    start, end = mark.start, mark.end
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return Mark(start, end, mark.share)
+
+
+def excerpt(text: str, marks: Sequence[Mark], limit: int) -> tuple[int, int]:
+    """The stretch [start, end) of at most about `limit` characters with the most of the score."""
+    if len(text) <= limit:
+        return 0, len(text)
+    best, start = -1.0, 0
+    for first in [Mark(limit // 4, limit // 4, 0.0), *marks]:
+        begin = max(0, min(first.start - limit // 4, len(text) - limit))
+        weight = sum(abs(m.share) for m in marks if begin <= m.start and m.end <= begin + limit)
+        if weight > best:
+            best, start = weight, begin
+    return _at_words(text, start, start + limit)
+
+
+def _at_words(text: str, start: int, end: int) -> tuple[int, int]:
+    """Move both ends inwards to white space, where some is near."""
+    if start > 0:
+        space = re.search(r"\s", text[start : start + 30])
+        start += space.end() if space else 0
+    if end < len(text):
+        cut = max(text.rfind(" ", end - 30, end), text.rfind("\n", end - 30, end))
+        end = cut if cut > start else end
+    return start, end
