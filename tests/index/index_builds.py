@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -157,30 +157,18 @@ def stopping(after: int) -> Iterator[None]:
         yield
 
 
-def each_stop(work: Callable[[], Any]) -> Iterator[int]:
-    """Do `work`, stopped after 0, 1, 2, ... changes of a file, until it comes to its end."""
-    for after in range(200):
-        try:
-            with stopping(after):
-                work()
-        except Stopped:
-            yield after
-        else:
-            return
-
-
-def process(target: Any, *args: Any) -> tuple[Any, Any]:
+def process(target: Any, *args: Any) -> Any:
     """Start `target(connection, *args)` in a clean process; returned when it says it begins."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["torch", "pyarrow.parquet", "safetensors.torch", "headwater.index.append", __name__]
+        ["pandas", "pyarrow.parquet", "safetensors.torch", "headwater.index.append", __name__]
     )
     ours, theirs = context.Pipe()
     started = context.Process(target=target, args=(theirs, *args))
     started.start()
     theirs.close()
     ours.recv()
-    return started, ours
+    return started
 
 
 def build_given(

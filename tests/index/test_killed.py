@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+import shutil
 import time
 from pathlib import Path
+from typing import Any
 
-import headwater as hw
 from index_builds import (
     Given,
+    Stopped,
     build_given,
     given_corpus,
     process,
+    stopping,
     tree,
-    until_done,
     vectors,
 )
+
+import headwater as hw
+from headwater.index.manifest import read_manifest
 
 EXAMPLES, ROWS = 32, 2
 KILLS = 20
@@ -28,13 +34,11 @@ def built(folder: Path, examples: int = 8) -> hw.Index:
 
 
 def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
-    def start(name: str) -> None:
-        nonlocal started
-        started, _ = process(build_given, str(tmp_path / name), EXAMPLES, ROWS, (0, 1))
+    def start(folder: Path) -> Any:
+        return process(build_given, str(folder), EXAMPLES, ROWS, (0, 1))
 
-    started = None
+    started = start(tmp_path / "whole")
     clock = time.perf_counter()
-    start("whole")
     started.join()
     takes = time.perf_counter() - clock
     whole = tree(tmp_path / "whole")
@@ -42,8 +46,8 @@ def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
     rng, kills, number, stages = random.Random(3), 0, 0, set[int]()
     while kills < KILLS:
         folder = tmp_path / str(number)
-        start(folder.name)
-        time.sleep(rng.uniform(0, 0.3) * takes)
+        started = start(folder)
+        time.sleep(rng.uniform(0, 0.4) * takes)
         started.kill()
         started.join()
         if started.exitcode == 0:  # it was faster: that one is whole, and the next begins
@@ -52,7 +56,7 @@ def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
             continue
         kills += 1
         stages.add(len(list((folder / "done").glob("*.json"))))
-    start(folder.name)
+    started = start(folder)
     started.join()
     assert started.exitcode == 0
     assert tree(folder) == whole
@@ -61,49 +65,56 @@ def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
 
 def test_stopped_at_every_change_of_a_file(tmp_path: Path) -> None:
     built(tmp_path / "whole")
-    folder = tmp_path / "stopped"
-    assert until_done(lambda: built(folder)) > 10
-    assert tree(folder) == tree(tmp_path / "whole")
+    whole = tree(tmp_path / "whole")
+    for after in itertools.count():
+        folder = tmp_path / str(after)
+        try:
+            with stopping(after):
+                built(folder)
+        except Stopped:
+            built(folder)
+            assert tree(folder) == whole, after
+        else:
+            break
+    assert after > 12
 
 
 def test_an_append_stopped_at_every_change_of_a_file(tmp_path: Path) -> None:
-    """Whoever goes on, the append itself or the build, it ends as if it had never been stopped."""
+    """Whoever goes on, the append itself or a build, it ends as if it had never been stopped."""
     added = given_corpus(vectors(6, seed=9), "new")
-    built(tmp_path / "whole").append(added)
-    for name, again in (("append", added), ("build", given_corpus(vectors(8)))):
-        folder = tmp_path / name
-        index = built(folder)
-
-        def work(folder: Path = folder, index: hw.Index = index, again: hw.Corpus = again) -> None:
-            if _recorded(folder) == 8:
+    built(tmp_path / "base")
+    shutil.copytree(tmp_path / "base", tmp_path / "whole")
+    hw.Index.open(tmp_path / "whole", Given()).append(added)
+    whole = tree(tmp_path / "whole")
+    for after in itertools.count():
+        folder = tmp_path / str(after)
+        shutil.copytree(tmp_path / "base", folder)
+        index = hw.Index.open(folder, Given())
+        try:
+            with stopping(after):
                 index.append(added)
-            elif again is added:
-                index.append(again)
+        except Stopped:
+            manifest = read_manifest(folder)
+            unrecorded = manifest["corpus"]["documents"] == 8
+            if unrecorded or (after % 2 and not manifest["complete"]):
+                index.append(added)
             else:
-                hw.Index.build(folder, Given(), again, FEATURES)
-
-        assert until_done(work) > 8
-        assert tree(folder) == tree(tmp_path / "whole")
-        assert len(hw.Index.open(folder)) == 14
-
-
-def _recorded(folder: Path) -> int:
-    from headwater.index.manifest import read_manifest
-
-    return read_manifest(folder)["corpus"]["documents"]
+                hw.Index.build(folder, Given(), given_corpus(vectors(8)), FEATURES)
+            assert tree(folder) == whole, after
+            assert len(hw.Index.open(folder)) == 14
+        else:
+            break
+    assert after > 10
 
 
 def test_nothing_is_lost_while_an_append_is_half_done(tmp_path: Path) -> None:
     """Until the manifest names what is new, the index opens as it was."""
     index = built(tmp_path / "index")
     before = tree(tmp_path / "index")
-    added = given_corpus(vectors(6, seed=9), "new")
-    from index_builds import Stopped, stopping
-
-    for steps in range(4):  # two shards, a summary; the manifest would be the fourth
+    for steps in range(3):  # two shards and a summary come before it
         try:
             with stopping(steps):
-                index.append(added)
+                index.append(given_corpus(vectors(6, seed=9), "new"))
         except Stopped:
             pass
         opened = hw.Index.open(tmp_path / "index")

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from headwater.methods.view import Prepared
     from headwater.tasks.task import Chunk
 
+SURE = 0.99  # probability above which gradients say little
+
 Array = np.ndarray[Any, Any]
 Parts = list[tuple[float, "Chunk"]]
 
@@ -123,12 +125,13 @@ class Asker:
         opponents = [self._evidence(e, scores, held, explain) for e in worst]
         seconds["tokens"] = time.perf_counter() - clock
         contrast = any(weight < 0 for weight, _ in parts) or bool(query.parts)
+        probability = None if contrast else _probability(index, float(values[0]))
         return Answer(
             query=query.describe(),
             prompt=_prompt(query),
             completion=query.completion or "",
             target=text_of(index, [token for token, _ in split]) if split else [],
-            probability=None if contrast else _probability(index, float(values[0])),
+            probability=probability,
             method=self.method.describe(),
             title=self.method.title,
             unit=self.method.unit,
@@ -138,7 +141,7 @@ class Asker:
             opponents=opponents,
             judgement=judge(float(scores.max()), null.max(axis=1).tolist(), self.method.unit),
             groups={name: _totals(groups, scores) for name, groups in self.columns.items()},
-            notes=[*self.prepared.notes, *index.task.notes[noted:]],
+            notes=[*self.prepared.notes, *index.task.notes[noted:], *_sure(probability)],
             seconds={name: round(value, 4) for name, value in seconds.items()},
             reproduce=self._reproduce(query),
             name=query.name,
@@ -247,6 +250,16 @@ def _prompt(query: Query) -> str:
     if isinstance(query.prompt, str) or query.prompt is None:
         return query.prompt or ""
     return "\n".join(f"{m.get('role')}: {m.get('content')}" for m in query.prompt)
+
+
+def _sure(probability: float | None) -> list[str]:
+    """A warning where the model has nothing left to learn, so that gradients are mostly noise."""
+    if probability is None or probability < SURE:
+        return []
+    return [
+        f"the model is sure of this (p = {probability:.4f}): its gradient is tiny, and a ranking by "
+        "it may be noise; an earlier checkpoint tells more"
+    ]
 
 
 def _probability(index: Index, loss: float) -> float | None:

@@ -87,7 +87,9 @@ def _other(error: Exception) -> int:
     if spoken is not None:
         context = getattr(error, "ctx", None)
         path = "headwater" if context is None else context.command_path
-        text = " ".join(str(spoken()).split()) or "no command was given"
+        text = " ".join(str(spoken()).split())
+        if not text:  # no command at all: the help was shown instead
+            return 2
         return _failed(f"{text} See: {path} --help", getattr(error, "exit_code", 2), error)
     if type(error).__name__ == "Abort":
         return _stopped()

@@ -10,7 +10,7 @@ import typer
 Text = str | None
 Number = int | None
 
-Model = Annotated[str, typer.Argument(help="A folder, a hub name, or 'smollm2'.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a hub name, or 'smollm2'.")]
 CorpusArg = Annotated[
     str,
     typer.Argument(metavar="CORPUS", help="A file, folder, glob, URL or hf://name of examples."),
@@ -24,7 +24,7 @@ Columns = Annotated[
 Kind = Annotated[Text, typer.Option(help="text, prompt, messages or tokens, where several fit.")]
 MaxLength = Annotated[Number, typer.Option(help="Tokens of a chunk: the training's own.")]
 Overlap = Annotated[int, typer.Option(help="Tokens repeated between chunks of a document.")]
-Truncate = Annotated[bool, typer.Option(help="Keep a document's first chunk only.")]
+Truncate = Annotated[bool, typer.Option("--truncate", help="Keep a document's first chunk only.")]
 Bos = Annotated[
     bool | None,
     typer.Option("--bos/--no-bos", help="BOS before each document; default: the tokenizer's."),

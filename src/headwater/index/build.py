@@ -126,7 +126,7 @@ def _set_up(folder: Path, gradients: Gradients, corpus: Corpus, plan: Plan) -> M
         "layout": gradients.layout.describe(),
         "coverage": gradients.coverage,
         "corpus": recorded(summary),
-        "calibration": save_calibration(path, calibration),
+        "calibration": save_calibration(path, calibration) | {"budget": gradients.budget_used},
         "budget": budget,
         "shard_rows": rows,
         "shards": [],

@@ -71,19 +71,22 @@ def calibrate(
 ) -> Calibration:
     """Measure the sample; sets the estimated second moment on `gradients` when one is asked for.
 
+    `gradients.budget_used` tells the budget that memory allowed.
+
     Raises:
         NumericError: when no example of the sample has a finite gradient.
     """
     features = gradients.features
     chunks = _sampled(gradients, folder, shards)
     gradients.learn_sharing(chunks[0])
+    gradients.budget_used = budget
     if features.second_moment == "estimate":
         gradients.set_moment(None)
         gradients.set_moment(_finite_moment(gradients, chunks, budget))
     basis = Basis.identity(gradients.layout.blocks)
     if features.storage != "float32":
         basis = Basis.half_whitened(gradients.layout.blocks, _measure(gradients, chunks, budget))
-    references = _reference_features(gradients, chunks, budget)
+    references = _reference_features(gradients, chunks, gradients.budget_used)
     return Calibration(basis, references, gradients.moment)
 
 
@@ -192,7 +195,8 @@ def restore_calibration(folder: Path, manifest: dict[str, Any], gradients: Gradi
     appended = manifest["corpus"].get("appended", [])
     first = appended[0]["first"] if appended else None  # appended examples had no part in it
     shards = manifest["corpus"]["shards"][:first]
-    made = calibrate(gradients, folder / "corpus", shards, manifest["budget"])
+    budget = manifest["calibration"]["budget"]
+    made = calibrate(gradients, folder / "corpus", shards, budget)
     again = path.with_name("calibration.again.safetensors")
     found = save_calibration(again, made)["checksum"]
     if found != wanted:

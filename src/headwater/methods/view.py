@@ -132,16 +132,13 @@ class View(Method):
             )
         self.check(index)
         inverse, _ = self.fit(index)
-        norms = document_norms(index, inverse, list(range(len(index.blocks))))
-        values = norms if self.norm == "examples" else norms**2
+        everything = list(range(len(index.blocks)))
         if self.weighted:
-            weights = np.zeros(len(index), dtype=np.float64)
-            for shard in index.shards():
-                if shard.weight is not None:
-                    mean = by_document(shard, shard.weight[:, None])[:, 0]
-                    weights[shard.first : shard.first + shard.documents] = mean.numpy()
-            values = values * weights
-        return values.astype(np.float32)
+            return (
+                torch.cat(list(_norms(index, inverse, everything, weighted=True))).float().numpy()
+            )
+        norms = document_norms(index, inverse, everything)
+        return (norms if self.norm == "examples" else norms**2).astype(np.float32)
 
 
 def by_document(shard: Shard, rows: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from rich.text import Text
 def ranking_table(rows: Sequence[dict[str, Any]], by: str | None, ends: int) -> Table:
     """The first and last `ends` of the rows (rank, name, score, examples, perhaps keep)."""
     marked = bool(rows) and "keep" in rows[0]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
     table.add_column("", justify="right", style="dim")
     table.add_column(by or "example", overflow="fold")
     table.add_column("score", justify="right")
@@ -36,6 +36,6 @@ def ranking_table(rows: Sequence[dict[str, Any]], by: str | None, ends: int) -> 
     return table
 
 
-def score_text(value: float) -> Text:
+def score_text(value: float, digits: int = 4) -> Text:
     """A signed number in the colour of its sign."""
-    return Text(f"{value:+.4g}", style="green" if value > 0 else "red" if value < 0 else "")
+    return Text(f"{value:+.{digits}g}", style="green" if value > 0 else "red" if value < 0 else "")

@@ -22,6 +22,7 @@ from headwater.report.words import Mark, excerpt, place, printable, strongest
 
 LONGEST = 320  # characters of an example's text
 GROUPS = 5  # of each metadata column, at either end
+PARTS = 4  # of a completion's tokens, the score for each
 COLUMNS = 3  # metadata values beside an example's id
 FOR, AGAINST = "bold green underline", "red underline"
 
@@ -82,7 +83,9 @@ def _header(answer: Answer) -> Panel:
 
 
 def probability(value: float) -> str:
-    """A probability with the digits that say something: 97.5 %, 0.031 %."""
+    """A probability with the digits that say something: 97.5%, 0.031%."""
+    if value < 1e-4:
+        return "< 0.01%"
     return f"{value:.1%}" if value >= 0.1 else f"{value * 100:.2g}%"
 
 
@@ -94,7 +97,9 @@ def _judgement(answer: Answer) -> Padding:
 
 def _evidence_table(answer: Answer, items: Sequence[Evidence], *, plain: bool) -> Table:
     specific = any(item.specificity is not None for item in items)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", expand=True)
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim", expand=True
+    )
     table.add_column("", justify="right", style="dim", width=3)
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("above", justify="right", no_wrap=True)
@@ -116,7 +121,8 @@ def _share(percent: float) -> str:
 
 
 def _example(answer: Answer, item: Evidence, *, plain: bool) -> Group:
-    head = Text(printable(item.id), style="cyan")
+    head = Text(no_wrap=True, overflow="ellipsis")
+    head.append(printable(item.id), style="cyan")
     if item.duplicates:
         head.append(f"  (+{len(item.duplicates)} same)", style="yellow")
     values = [f"{k}={v}" for k, v in item.metadata.items() if _short(v)]
@@ -161,15 +167,20 @@ def _flat(text: str) -> str:
 
 
 def _by_target(target: Sequence[str], values: Sequence[float]) -> Text:
-    line = Text("of this: ", style="dim")
-    for number, (token, value) in enumerate(zip(target, values, strict=True)):
+    """The score's largest parts by token of the completion, in its order."""
+    pairs = list(zip(target, values, strict=True))
+    limit = sorted((abs(value) for value in values), reverse=True)[:PARTS][-1]
+    limit = max(limit, 0.1 * max(abs(value) for value in values))
+    line = Text("for ", style="dim")
+    kept = [pair for pair in pairs if abs(pair[1]) >= limit]
+    for number, (token, value) in enumerate(kept):
         line.append((", " if number else "") + f"{printable(token)!r} ", style="dim")
-        line.append_text(score_text(value))
+        line.append_text(score_text(value, digits=2))
     return line
 
 
 def _totals(column: str, totals: Sequence[tuple[str, float, int]]) -> RenderableType:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
     table.add_column(column, overflow="fold")
     table.add_column("total", justify="right")
     table.add_column("examples", justify="right")
@@ -187,9 +198,9 @@ def _legend(answer: Answer, *, plain: bool) -> Text:
     shown = [*answer.proponents, *answer.opponents]
     if any(item.tokens for item in shown):
         legend.append_text(_word("words", Mark(0, 0, 1.0), plain=plain))
-        legend.append(" raise the score, ")
+        legend.append(": where the score comes from, ")
         legend.append_text(_word("words", Mark(0, 0, -1.0), plain=plain))
-        legend.append(" lower it. ")
+        legend.append(": what takes from it. ")
     legend.append("above: examples that score lower. ")
     if any(item.specificity is not None for item in shown):
         legend.append("specific: reference queries under which this example scores lower.")

@@ -7,6 +7,7 @@ of one character) takes no room. Long texts are cut to the stretch in which most
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ STRONG = 0.3  # of the strongest share: weaker words are not marked
 MOST = 6  # marked words of one sign
 AHEAD = 200  # characters searched for a token that does not follow at once
 
+LONGEST_WORD = 40  # characters; what is longer (a script without spaces) is no word
+
+_WORD = re.compile(r"\w+")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -46,22 +50,34 @@ def place(text: str, tokens: Sequence[tuple[str, float]]) -> list[Mark]:
     return marks
 
 
+def words(text: str, marks: Sequence[Mark]) -> list[Mark]:
+    """Marks of tokens summed over words; a token in no word, or in a very long one, by itself."""
+    ends = {m.start(): m.end() for m in _WORD.finditer(text) if m.end() - m.start() <= LONGEST_WORD}
+    owner = {at: start for start, end in ends.items() for at in range(start, end)}
+    shares: dict[tuple[int, int], float] = {}
+    for mark in (_trimmed(text, mark) for mark in marks):
+        start = owner.get(mark.start)
+        key = (mark.start, mark.end) if start is None else (start, max(ends[start], mark.end))
+        shares[key] = shares.get(key, 0.0) + mark.share
+    return [Mark(start, end, share) for (start, end), share in sorted(shares.items())]
+
+
 def strongest(text: str, marks: Sequence[Mark]) -> list[Mark]:
-    """The few strongest marks of either sign, trimmed of white space, neighbours joined."""
+    """The few strongest words of either sign, in their order; those that touch are joined."""
+    by_word = words(text, marks)
+    limit = STRONG * max((abs(mark.share) for mark in by_word), default=0.0)
     chosen: list[Mark] = []
-    limit = STRONG * max((abs(mark.share) for mark in marks), default=0.0)
     for sign in (1, -1):
-        own = sorted((m for m in marks if m.share * sign > 0), key=lambda m: -abs(m.share))
+        own = sorted((m for m in by_word if m.share * sign > 0), key=lambda m: -abs(m.share))
         chosen += [mark for mark in own[:MOST] if abs(mark.share) >= limit]
     joined: list[Mark] = []
     for mark in sorted(chosen, key=lambda m: m.start):
-        last = joined[-1] if joined else None
-        if last is not None and last.end == mark.start and last.share * mark.share > 0:
-            joined[-1] = Mark(last.start, mark.end, last.share + mark.share)
-        else:
+        last = joined[-1] if joined else Mark(0, 0, 0.0)
+        if last.share * mark.share > 0 and not text[last.end : mark.start].strip():
+            joined[-1] = Mark(last.start, max(last.end, mark.end), last.share + mark.share)
+        elif mark.start >= last.end and mark.end > mark.start:
             joined.append(mark)
-    trimmed = [_trimmed(text, mark) for mark in joined]
-    return [mark for mark in trimmed if mark.end > mark.start]
+    return joined
 
 
 def _trimmed(text: str, mark: Mark) -> Mark:
@@ -77,10 +93,13 @@ def excerpt(text: str, marks: Sequence[Mark], limit: int) -> tuple[int, int]:
     """The stretch [start, end) of at most about `limit` characters with the most of the score."""
     if len(text) <= limit:
         return 0, len(text)
-    best, start = -1.0, 0
-    for first in [Mark(limit // 4, limit // 4, 0.0), *marks]:
-        begin = max(0, min(first.start - limit // 4, len(text) - limit))
-        weight = sum(abs(m.share) for m in marks if begin <= m.start and m.end <= begin + limit)
+    starts, sums = [mark.start for mark in marks], [0.0]
+    for mark in marks:
+        sums.append(sums[-1] + abs(mark.share))
+    best, start = 0.0, 0
+    for first in starts:
+        begin = max(0, min(first - limit // 4, len(text) - limit))
+        weight = sums[bisect_left(starts, begin + limit)] - sums[bisect_left(starts, begin)]
         if weight > best:
             best, start = weight, begin
     return _at_words(text, start, start + limit)

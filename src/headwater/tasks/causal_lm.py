@@ -149,7 +149,11 @@ class CausalLM(Task):
             encoded = Encoded(encoded.ids, labels)
             return [(1.0, self._query_chunk(query, encoded, np.asarray(weights, np.float32)))]
         if query.completion is None:
-            return super()._query_chunks(query)
+            raise InputError(
+                "A language model does not take queries by columns",
+                expected="prompt and completion, or input_ids and target",
+                found=query.describe(),
+            )
         signed = [(1.0, query.completion)]
         if query.instead_of is not None:
             signed.append((-1.0, query.instead_of))

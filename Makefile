@@ -1,0 +1,47 @@
+# From a fresh clone with Python 3.11 or later and make alone: everything else is installed into .venv.
+#   make demo    a small model trained before your eyes, asked, and proved by training without
+#   make test    the checks, then the tests
+#   make check   ruff, pyright (strict), import-linter
+#   make venv    only install
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+CODE := src tests
+
+.PHONY: demo test check format venv clean
+
+demo: $(VENV)/.demo-installed
+	$(BIN)/headwater demo
+
+test: check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev-installed
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev-installed
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+venv: $(VENV)/.dev-installed
+
+# A stamp for each set of extras: installed once, and again when what is to be installed changed.
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, found " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo-installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet -c constraints.txt -e '.[demo]'
+	touch $@
+
+$(VENV)/.dev-installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	touch $@ $(VENV)/.demo-installed
+
+clean:
+	rm -rf $(VENV)
