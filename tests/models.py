@@ -1,11 +1,12 @@
 """Tiny models, a tokenizer and naive arithmetic that several tests share. Nothing is downloaded.
 
-`brute_force` is the yardstick: one example at a time through ordinary autograd, from the model's own
-logits, sharing no code with the package.
+`brute_force` is the yardstick: one example at a time through ordinary autograd, from the model's
+own logits, sharing no code with the package.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,7 @@ class Mlp(torch.nn.Module):
         super().__init__()
         torch.manual_seed(seed)
         layers: list[torch.nn.Module] = []
-        for one, other in zip(sizes, sizes[1:], strict=False):
+        for one, other in pairwise(sizes):
             layers += [torch.nn.Linear(one, other), torch.nn.ReLU(inplace=True)]
         self.layers = torch.nn.Sequential(*layers[:-1])
 

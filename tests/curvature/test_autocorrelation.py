@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from models import relative
 
 from headwater.curvature import autocorrelation
 from headwater.curvature.autocorrelation import Autocorrelation, inverse, pooled_spectrum
 from headwater.engine.errors import NumericError
 from headwater.gradients.layout import Block
+from models import relative
 
 BLOCKS = (Block("a", 0, 2, 2), Block("b", 4, 3, 1))
 

@@ -7,6 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+from headwater.gradients.compute import Gradients
+from headwater.gradients.features import Features, LayerBlocks, TwoSided
+from headwater.tasks.causal_lm import CausalLM
+from headwater.tasks.task import Chunk, Task
 from models import (
     Mlp,
     brute_force,
@@ -19,11 +24,6 @@ from models import (
     tiny_llama,
     token_chunk,
 )
-
-from headwater.gradients.compute import Gradients
-from headwater.gradients.features import Features, LayerBlocks, TwoSided
-from headwater.tasks.causal_lm import CausalLM
-from headwater.tasks.task import Chunk, Task
 
 EXACT = 1e-9
 CHUNKS = [token_chunk(9, seed=1), token_chunk(5, seed=2, hidden=(0, 1, 3)), token_chunk(12, seed=3)]
@@ -184,9 +184,7 @@ def test_positions_are_looked_up_once_for_a_batch(batched: bool) -> None:
     task = Task(Positions(batched).double().eval(), class_loss)
     rng = np.random.default_rng(0)
     # as many examples as tokens: shapes alone cannot tell the two apart
-    chunks = [
-        Chunk({"x": rng.integers(0, 11, 4), "y": rng.integers(0, 5)}, 0, 1) for _ in range(4)
-    ]
+    chunks = [Chunk({"x": rng.integers(0, 11, 4), "y": rng.integers(0, 5)}, 0, 1) for _ in range(4)]
     found = errors(task, chunks, own_loss(task), parameters="all", projection=None)
     assert max(found) < EXACT
 
@@ -203,9 +201,7 @@ def test_an_embedding_that_scales() -> None:
     net.words = Scaled(11, 6, padding_idx=3)
     task = Task(net.double().eval(), class_loss)
     rng = np.random.default_rng(0)
-    chunks = [
-        Chunk({"x": rng.integers(0, 11, 4), "y": rng.integers(0, 5)}, 0, 1) for _ in range(3)
-    ]
+    chunks = [Chunk({"x": rng.integers(0, 11, 4), "y": rng.integers(0, 5)}, 0, 1) for _ in range(3)]
     found = errors(task, chunks, own_loss(task), parameters="all", projection=None)
     assert max(found) < EXACT
 

@@ -7,6 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+from headwater.engine.errors import InputError, NumericError, ResourceError
+from headwater.gradients.compute import Gradients
+from headwater.gradients.features import Features, LayerBlocks, TwoSided
+from headwater.tasks.causal_lm import CausalLM
+from headwater.tasks.query import Query
+from headwater.tasks.task import Chunk, Task
 from models import (
     Mlp,
     brute_force,
@@ -19,13 +26,6 @@ from models import (
     tiny_llama,
     token_chunk,
 )
-
-from headwater.engine.errors import InputError, NumericError, ResourceError
-from headwater.gradients.compute import Gradients
-from headwater.gradients.features import Features, LayerBlocks, TwoSided
-from headwater.tasks.causal_lm import CausalLM
-from headwater.tasks.query import Query
-from headwater.tasks.task import Chunk, Task
 
 CHUNKS = [token_chunk(n, seed=n) for n in (3, 17, 8, 11, 8, 30, 5)]
 
@@ -227,7 +227,7 @@ def one_line(error: BaseException) -> str:
 
 
 def test_the_tied_head_is_refused_as_a_module_of_its_own() -> None:
-    with pytest.raises(InputError, match="tied to model.embed_tokens.weight") as error:
+    with pytest.raises(InputError, match=r"tied to model\.embed_tokens\.weight") as error:
         gradients_of(parameters=lambda name, module: name == "lm_head")
     assert "parameters='all'" in one_line(error.value)
 

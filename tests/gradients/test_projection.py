@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import byte_tokenizer, relative, tiny_llama, token_chunk
 
 from headwater.engine.errors import InputError
 from headwater.gradients.compute import Gradients
@@ -19,19 +18,30 @@ from headwater.gradients.parameters import Parameter, Use
 from headwater.gradients.projection import signs
 from headwater.tasks.causal_lm import CausalLM
 from headwater.tasks.task import Chunk
+from models import byte_tokenizer, relative, tiny_llama, token_chunk
 
 
 def test_the_bytes_never_change() -> None:
-    made = [signs(0, "model.layers.0.mlp.up_proj.weight", "in", 16, 576), signs(7, "x", "out", 3, 5)]
+    made = [
+        signs(0, "model.layers.0.mlp.up_proj.weight", "in", 16, 576),
+        signs(7, "x", "out", 3, 5),
+    ]
     digests = [hashlib.sha256(m.tobytes()).hexdigest()[:16] for m in made]
-    assert digests == ["f54ab9de0062f23e", "84b7e885f863daf1"]  # an index written today must be readable for ever
+    assert digests == [
+        "f54ab9de0062f23e",
+        "84b7e885f863daf1",
+    ]  # an index written today must be readable for ever
     assert np.array_equal(made[0], signs(0, "model.layers.0.mlp.up_proj.weight", "in", 16, 576))
 
 
 def test_seed_name_side_and_shape_give_independent_matrices() -> None:
     base = signs(0, "a", "in", 8, 512)
     assert set(np.unique(base)) == {-np.float32(1 / np.sqrt(8)), np.float32(1 / np.sqrt(8))}
-    others = [signs(1, "a", "in", 8, 512), signs(0, "b", "in", 8, 512), signs(0, "a", "out", 8, 512)]
+    others = [
+        signs(1, "a", "in", 8, 512),
+        signs(0, "b", "in", 8, 512),
+        signs(0, "a", "out", 8, 512),
+    ]
     others.append(signs(0, "a", "in", 8, 513)[:, :512])
     for other in others:
         assert abs(float((np.sign(base) * np.sign(other)).mean())) < 4 / np.sqrt(base.size)
@@ -119,7 +129,9 @@ def test_fewer_layers_than_groups_and_none_at_all() -> None:
         "layers 1 mlp": ["h.1.mlp.weight"],
         "layers 2 attention": ["h.2.self_attention.weight"],
     }
-    assert members(["up.weight", "down.weight"], 8) == {"layers 0 mlp": ["up.weight", "down.weight"]}
+    assert members(["up.weight", "down.weight"], 8) == {
+        "layers 0 mlp": ["up.weight", "down.weight"]
+    }
     assert layer_number("model.layers.12.mlp.experts.3.weight") == 12
     assert layer_number("lm_head.weight") is None
 

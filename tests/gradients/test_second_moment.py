@@ -7,6 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+from headwater.engine.errors import MismatchError
+from headwater.gradients.compute import Gradients
+from headwater.gradients.features import Features, LayerBlocks, TwoSided
+from headwater.gradients.second_moment import ADAM_EPS, SecondMoment, factors_of
+from headwater.tasks.causal_lm import CausalLM
+from headwater.tasks.task import Chunk, Task
 from models import (
     Mlp,
     brute_force,
@@ -19,13 +26,6 @@ from models import (
     tiny_llama,
     token_chunk,
 )
-
-from headwater.engine.errors import MismatchError
-from headwater.gradients.compute import Gradients
-from headwater.gradients.features import Features, LayerBlocks, TwoSided
-from headwater.gradients.second_moment import ADAM_EPS, SecondMoment, factors_of
-from headwater.tasks.causal_lm import CausalLM
-from headwater.tasks.task import Chunk, Task
 
 CHUNKS = [token_chunk(n, seed=n) for n in (9, 5, 12)]
 PROJECTIONS = [None, TwoSided(4, 3), LayerBlocks(4, 3)]
@@ -45,9 +45,7 @@ def second_moments(gradients: Gradients) -> dict[str, np.ndarray]:
 
 
 def check(make: Any, projection: Any, moment: SecondMoment, correct: Any) -> None:
-    gradients = gradients_of(
-        make, parameters="all", projection=projection, second_moment=moment
-    )
+    gradients = gradients_of(make, parameters="all", projection=projection, second_moment=moment)
     model = gradients.task.model
     for u, chunk in zip(gradients.batch(CHUNKS).u, CHUNKS, strict=True):
         right = explicit(gradients, brute_force(model, naive_loss(model, chunk)), correct=correct)
@@ -183,7 +181,9 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
 
 def test_general_task_with_a_moment() -> None:
     gradients = Gradients(Task(Mlp(), class_loss), Features())
-    factors = {n: factors_of(np.full((p.rows, p.columns), 4.0)) for n, p in gradients.parameters.items()}
+    factors = {
+        n: factors_of(np.full((p.rows, p.columns), 4.0)) for n, p in gradients.parameters.items()
+    }
     chunk = Chunk({"x": np.ones(6, np.float32), "y": np.int64(1)}, 0, 1)
     plain = gradients.batch([chunk]).u
     gradients.set_moment(SecondMoment("constant", factors))

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import SENTENCES, TEMPLATE, byte_tokenizer, naive_loss, relative, tiny_llama
 
 from headwater.corpus.document import Document
 from headwater.engine.errors import HeadwaterError, InputError
@@ -18,6 +17,7 @@ from headwater.gradients.features import Features
 from headwater.tasks.causal_lm import CausalLM
 from headwater.tasks.query import Query
 from headwater.tasks.task import Chunk, evaluating
+from models import SENTENCES, TEMPLATE, byte_tokenizer, naive_loss, relative, tiny_llama
 
 TEXT = " ".join(SENTENCES)
 
@@ -126,12 +126,12 @@ def test_prompt_and_completion() -> None:
     assert words(task, chunk) == "The capital of Peru is Lima."
     assert words(task, chunk, labelled=True) == " Lima."
     (both,) = task_of(prompt_loss=True).chunks(document)
-    assert words(task, both, labelled=True) == task.tokenizer.decode(
-        chunk.content["input_ids"][1:]
-    )
+    assert words(task, both, labelled=True) == task.tokenizer.decode(chunk.content["input_ids"][1:])
 
 
-@pytest.mark.parametrize(("bos", "eos"), [(None, None), (True, False), (False, True), (False, False)])
+@pytest.mark.parametrize(
+    ("bos", "eos"), [(None, None), (True, False), (False, True), (False, False)]
+)
 def test_special_tokens(bos: bool | None, eos: bool | None) -> None:
     task = task_of(specials=True, bos=bos, eos=eos)
     first, last = bos is not False, eos is not False

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from models import byte_tokenizer, naive_loss, tiny_gpt2, tiny_llama, token_chunk
 
 from headwater.tasks import head as head_module
 from headwater.tasks.causal_lm import CausalLM
 from headwater.tasks.head import head_loss, logits_loss
 from headwater.tasks.task import evaluating
+from models import byte_tokenizer, naive_loss, tiny_gpt2, tiny_llama, token_chunk
 
 
 @pytest.mark.parametrize("rows", [1, 3, 100])

@@ -18,9 +18,10 @@ import numpy as np
 from headwater.answer.answer import Answer, Evidence
 from headwater.answer.calibration import NULLS, judge, random_completions, specificity
 from headwater.answer.tokens import by_target, example_shares, target_parts, text_of
-from headwater.corpus.document import plain_text
+from headwater.corpus.document import content_hash, plain_text
 from headwater.engine.errors import InputError
 from headwater.index.index import QUERY_BUDGET
+from headwater.methods.registry import METHODS
 from headwater.methods.scoring import as_list
 from headwater.methods.trackstar import TrackStar
 from headwater.methods.view import View
@@ -76,7 +77,10 @@ def ask(
     columns = {column: index.metadata(column) for column in by}
     if not isinstance(used, View):
         raise InputError(f"ask explains views; {used.title} gives scores only", do="use hw.scores")
-    asker = Asker(index, used, used.prepare(index, modules), top, calibrate, tokens, columns)
+    asked = {"modules": list(modules) if modules is not None else None, "by": list(by)}
+    options = {name: value for name, value in asked.items() if value}
+    prepared = used.prepare(index, modules)
+    asker = Asker(index, used, prepared, top, calibrate, tokens, columns, options)
     answers = [asker.answer(query) for query in wanted]
     return answers[0] if isinstance(queries, Query) else answers
 
@@ -92,13 +96,13 @@ class Asker:
     calibrate: bool
     tokens: bool
     columns: dict[str, list[Any]]
+    options: dict[str, Any]  # of `ask`, as given, to say how to get an answer again
 
     def answer(self, query: Query) -> Answer:
         """Score, rank, judge, explain."""
         index, seconds = self.index, dict[str, float]()
         clock = time.perf_counter()
-        noted = len(index.task.notes)
-        parts = index.task.query_chunks(query)
+        parts, notes = _chunks(index, query)
         unigrams = index.unigrams() if self.calibrate else None
         nulls: list[Parts] = []
         if unigrams is not None and not query.parts:
@@ -124,8 +128,7 @@ class Asker:
         proponents = [self._evidence(e, scores, held, explain) for e in best]
         opponents = [self._evidence(e, scores, held, explain) for e in worst]
         seconds["tokens"] = time.perf_counter() - clock
-        contrast = any(weight < 0 for weight, _ in parts) or bool(query.parts)
-        probability = None if contrast else _probability(index, float(values[0]))
+        probability = _probability(index, parts, float(values[0]))
         return Answer(
             query=query.describe(),
             prompt=_prompt(query),
@@ -141,7 +144,7 @@ class Asker:
             opponents=opponents,
             judgement=judge(float(scores.max()), null.max(axis=1).tolist(), self.method.unit),
             groups={name: _totals(groups, scores) for name, groups in self.columns.items()},
-            notes=[*self.prepared.notes, *index.task.notes[noted:], *_sure(probability)],
+            notes=[*self.prepared.notes, *notes, *_sure(probability)],
             seconds={name: round(value, 4) for name, value in seconds.items()},
             reproduce=self._reproduce(query),
             name=query.name,
@@ -149,14 +152,20 @@ class Asker:
 
     def _shown(self, scores: Array) -> tuple[list[_Group], list[_Group]]:
         """The best and worst examples, those of equal text folded into one."""
-        count = min(len(scores), 4 * self.top)
         ids = np.asarray(self.index.ids)
-        ends = [np.lexsort((ids, sign * scores))[:count].tolist() for sign in (-1, 1)]
-        documents = self.index.documents([p for end in ends for p in end])
-        found = iter(documents)
-        best = _folded([(p, next(found)) for p in ends[0]], self.top)
-        worst = _folded([(p, next(found)) for p in ends[1]], self.top)
-        return best, worst
+        return self._first(np.lexsort((ids, -scores))), self._first(np.lexsort((ids, scores)))
+
+    def _first(self, order: Array) -> list[_Group]:
+        """The first `top` texts; further down as long as there are fewer, or one goes on."""
+        count = 4 * self.top
+        while True:
+            near = order[:count].tolist()
+            documents = self.index.documents(near)
+            groups = _folded(list(zip(near, documents, strict=True)), self.top)
+            enough = len(groups) == self.top and _key(documents[-1]) not in groups
+            if enough or count >= len(order):
+                return list(groups.values())
+            count *= 4
 
     def _evidence(
         self, group: _Group, scores: Array, references: Array, explain: _Explain
@@ -189,8 +198,22 @@ class Asker:
         asked = f"hw.Query({query.prompt!r}, {query.completion!r}{other})"
         return {
             "command": shlex.join(words),
-            "python": f"hw.ask(hw.Index.open({path!r}), {asked}, top={self.top})",
+            "python": f"hw.ask(hw.Index.open({path!r}), {asked}, {', '.join(self._arguments())})",
         }
+
+    def _arguments(self) -> list[str]:
+        """The arguments of `ask` that are not left at their defaults, as Python."""
+        kind, told = type(self.method), self.method.describe()
+        usual: dict[str, Any] = kind().describe() if kind.name in METHODS else {}
+        given = [
+            f"{name}={'held_out' if name == 'eval_queries' else repr(value)}"
+            for name, value in told.items()
+            if name != "method" and value != usual.get(name)
+        ]
+        arguments = [f"method=hw.{kind.__name__}({', '.join(given)})", f"top={self.top}"]
+        arguments += [f"{name}={value!r}" for name, value in self.options.items()]
+        switches = {"calibrate": self.calibrate, "tokens": self.tokens}
+        return arguments + [f"{name}=False" for name, on in switches.items() if not on]
 
 
 @dataclass
@@ -227,16 +250,35 @@ class _Explain:
         return shares, [float(value) for value in values]
 
 
-def _folded(found: Sequence[tuple[int, Document]], count: int) -> list[_Group]:
+def _folded(found: Sequence[tuple[int, Document]], count: int) -> dict[str, _Group]:
     groups: dict[str, _Group] = {}
     for position, document in found:
-        text = " ".join(plain_text(document).split())
-        key = text or document.id
+        key = _key(document)
         if key in groups:
             groups[key].duplicates.append(document.id)
         elif len(groups) < count:
             groups[key] = _Group(position, document, [])
-    return list(groups.values())
+    return groups
+
+
+def _key(document: Document) -> str:
+    """Documents of one key have the same text, or, where there is none, the same content."""
+    content = document.content
+    if "text" in content or "completion" in content or "messages" in content:
+        return " ".join(plain_text(document).split())
+    return content_hash(content)
+
+
+def _chunks(index: Index, query: Query) -> tuple[Parts, list[str]]:
+    """The query's chunks, and what the task notes of this query, be it noted before or not."""
+    task = index.task
+    held, task.notes = task.notes, []
+    try:
+        parts = task.query_chunks(query)
+    finally:
+        notes, task.notes = task.notes, held
+    task.notes += [note for note in notes if note not in held]
+    return parts, notes
 
 
 def _totals(groups: Sequence[Any], scores: Array) -> list[tuple[str, float, int]]:
@@ -257,12 +299,18 @@ def _sure(probability: float | None) -> list[str]:
     if probability is None or probability < SURE:
         return []
     return [
-        f"the model is sure of this (p = {probability:.4f}): its gradient is tiny, and a ranking by "
-        "it may be noise; an earlier checkpoint tells more"
+        f"the model is sure of this (p = {probability:.4f}): its gradient is tiny, and a ranking "
+        "by it may be noise; an earlier checkpoint tells more"
     ]
 
 
-def _probability(index: Index, loss: float) -> float | None:
+def _probability(index: Index, parts: Parts, loss: float) -> float | None:
+    """The model's, of the target as a whole; None for contrasts, means and weighted targets."""
+    if len(parts) != 1 or parts[0][0] != 1.0:
+        return None
+    weights = parts[0][1].content.get("weights")
+    if weights is not None and not np.isin(weights, (0, 1)).all():
+        return None
     if index.manifest["task"]["kind"] != "causal_lm" or index.features.output != "loss":
         return None
     return math.exp(-loss)

@@ -49,7 +49,9 @@ def example_shares(
     return shares
 
 
-def target_parts(parts: Sequence[tuple[float, Chunk]]) -> list[tuple[int, list[tuple[float, Chunk]]]]:
+def target_parts(
+    parts: Sequence[tuple[float, Chunk]],
+) -> list[tuple[int, list[tuple[float, Chunk]]]]:
     """The query split into one part for each token of its target: (token id, weighted chunk)."""
     split: list[tuple[int, list[tuple[float, Chunk]]]] = []
     for weight, chunk in parts:
@@ -64,8 +66,11 @@ def target_parts(parts: Sequence[tuple[float, Chunk]]) -> list[tuple[int, list[t
     return split if len(split) <= MOST_TARGETS else []
 
 
-def stored_features(index: Index, positions: Sequence[int]) -> Array:
-    """Features of these documents as stored, in their own coordinates, float32 [n, size]."""
+def stored_features(index: Index, positions: Sequence[int], weighted: bool = False) -> Array:
+    """Features of these documents as stored, in their own coordinates, float32 [n, size].
+
+    `weighted`: each chunk's times its 1 - p, for methods that weigh examples by it.
+    """
     made = np.zeros((len(positions), index.size), dtype=np.float32)
     for shard in index.shards():
         for place, position in enumerate(positions):
@@ -75,7 +80,7 @@ def stored_features(index: Index, positions: Sequence[int]) -> Array:
             u = shard.u[rows[0] : rows[-1] + 1]
             scale = None if shard.scale is None else shard.scale[rows[0] : rows[-1] + 1]
             features = decode(index.blocks, index.calibration.basis, u, scale)
-            if shard.weight is not None:
+            if weighted and shard.weight is not None:
                 features = features * shard.weight[rows[0] : rows[-1] + 1, None]
             made[place] = features.sum(dim=0).numpy()
     return made
@@ -96,7 +101,7 @@ def by_target(
         own = _norms(index, method, prepared, split)
         one = _norms(index, method, prepared, whole[None])
         directions = directions * (own / one.clamp(min=1e-30))[:, None]
-    features = torch.from_numpy(stored_features(index, shown)).double()
+    features = torch.from_numpy(stored_features(index, shown, method.weighted)).double()
     values = (features @ directions.T).numpy()
     if prepared.scale is not None:
         values = values * prepared.scale[list(shown), None]

@@ -20,9 +20,10 @@ from headwater.cli.ask import ask
 from headwater.cli.build import estimate, index
 from headwater.cli.demo import demo
 from headwater.cli.inspect import inspect
-from headwater.cli.output import warn
+from headwater.cli.output import Remarks, warn
 from headwater.cli.rank import rank
 from headwater.engine.errors import HeadwaterError
+from headwater.report.words import printable
 
 DEFECT, STOPPED = 70, 130
 
@@ -53,7 +54,9 @@ def _top(  # pyright: ignore[reportUnusedFunction] - typer calls it
         bool, typer.Option("--verbose", "-v", help="Say more on standard error.")
     ] = False,
 ) -> None:
-    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    root = logging.getLogger()
+    if not any(isinstance(handler, Remarks) for handler in root.handlers):
+        root.addHandler(Remarks())
     logging.getLogger("headwater").setLevel(logging.INFO if verbose else logging.WARNING)
     # Other libraries' remarks are not ours to make; asked for, they stay.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "warning" if verbose else "error")
@@ -68,9 +71,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def run(arguments: list[str] | None = None) -> int:
     """Run one command; its exit code. A failure is one line on standard error."""
     try:
-        return app(arguments, standalone_mode=False) or 0
-    except KeyboardInterrupt:
-        return _stopped()
+        code = app(arguments, standalone_mode=False) or 0
+        return _stopped() if code == STOPPED else code  # what typer makes of Ctrl-C
     except BrokenPipeError:
         # The reader of our output left (`| head`); nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -106,7 +108,7 @@ def _other(error: Exception) -> int:
 def _failed(text: str, code: int, error: Exception) -> int:
     if os.environ.get("HEADWATER_DEBUG"):
         traceback.print_exception(error, file=sys.stderr)
-    warn(f"error: {' '.join(text.split())}")
+    warn(printable(f"error: {' '.join(text.split())}"))
     return code
 
 

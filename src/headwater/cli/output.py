@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+from headwater.report.words import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +19,14 @@ def warn(text: str) -> None:
     """A line on standard error."""
     sys.stderr.write(text.rstrip("\n") + "\n")
     sys.stderr.flush()
+
+
+class Remarks(logging.Handler):
+    """What the package logs, as lines on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One remark, one line."""
+        warn(printable(" ".join(self.format(record).split())))
 
 
 def emit(value: Any) -> None:

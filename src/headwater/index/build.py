@@ -158,7 +158,7 @@ def _require_parameters(manifest: Manifest, gradients: Gradients) -> None:
 def _check_total(folder: Path, manifest: Manifest) -> None:
     """Remove a damaged total of the statistics, and with it the marks of all that was in it."""
     path = folder / "statistics" / "autocorrelation.safetensors"
-    if not path.exists():
+    if not (path.exists() or manifest["complete"]):
         return
     try:
         whole = merged(folder) > 0
@@ -168,7 +168,7 @@ def _check_total(folder: Path, manifest: Manifest) -> None:
         whole = whole and checksum(path) == manifest["statistics"]["checksum"]
     if not whole:
         logger.warning("%s is damaged: every shard is built again, for its share of it", path)
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def build_shards(folder: Path, manifest: Manifest, gradients: Gradients, plan: Plan) -> None:

@@ -23,8 +23,15 @@ def method_by_name(name: str, **options: object) -> Method:
     """A method with its defaults, or with `options`.
 
     Raises:
-        InputError: when there is none of this name; lists them.
+        InputError: when there is none of this name (lists them), or it has no such option.
     """
     if name not in METHODS:
         raise InputError("There is no such method", expected=", ".join(METHODS), found=name)
-    return METHODS[name](**options)
+    try:
+        return METHODS[name](**options)
+    except TypeError as error:
+        raise InputError(
+            f"{METHODS[name].title} does not take these options",
+            expected="the options of its own",
+            found=", ".join(options),
+        ) from error

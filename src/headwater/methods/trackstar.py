@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from headwater.curvature.autocorrelation import Inverse, inverse
-from headwater.engine.errors import InputError
+from headwater.engine.errors import InputError, NumericError
 from headwater.methods.logra import DAMPING
 from headwater.methods.view import Norm, View
 
@@ -110,6 +110,11 @@ def eval_spectrum(index: Index, u: torch.Tensor) -> np.ndarray[Any, Any]:
         for block in index.blocks
     ]
     joined = torch.cat(values).numpy()
+    if not joined.max() > 0:
+        raise NumericError(
+            "The evaluation queries have no gradient",
+            expected="held-out queries whose loss depends on the attributed parameters",
+        )
     return np.sort(joined[joined > 1e-10 * joined.max()])[::-1]
 
 

@@ -134,9 +134,8 @@ class View(Method):
         inverse, _ = self.fit(index)
         everything = list(range(len(index.blocks)))
         if self.weighted:
-            return (
-                torch.cat(list(_norms(index, inverse, everything, weighted=True))).float().numpy()
-            )
+            parts = list(_norms(index, inverse, everything, weighted=True))
+            return torch.cat(parts).float().numpy()
         norms = document_norms(index, inverse, everything)
         return (norms if self.norm == "examples" else norms**2).astype(np.float32)
 
@@ -167,8 +166,13 @@ def document_norms(
     return norms.numpy()
 
 
-def _norms(index: Index, inverse: Inverse | None, chosen: Sequence[int]) -> Iterator[torch.Tensor]:
-    """Squared norms of each shard's documents, one pass over the index."""
+def _norms(
+    index: Index, inverse: Inverse | None, chosen: Sequence[int], *, weighted: bool = False
+) -> Iterator[torch.Tensor]:
+    """Squared norms of each shard's documents, one pass over the index.
+
+    `weighted`: the inner product of a document's u with the sum of its chunks' `w u` instead.
+    """
     blocks, basis = index.blocks, index.calibration.basis
     turns: list[torch.Tensor | None] = [None] * len(blocks)
     if inverse is not None:
@@ -180,7 +184,7 @@ def _norms(index: Index, inverse: Inverse | None, chosen: Sequence[int]) -> Iter
         for shard in index.shards():
             total = torch.zeros(shard.documents, dtype=torch.float64)
             for start, end in document_ranges(shard):
-                total += _piece(index, shard, start, end, turns, chosen)
+                total += _piece(index, shard, start, end, turns, chosen, weighted)
                 progress.advance(int(shard.document[end - 1]) - int(shard.document[start]) + 1)
             yield total
 
@@ -192,6 +196,7 @@ def _piece(
     end: int,
     turns: list[torch.Tensor | None],
     chosen: Sequence[int],
+    weighted: bool,
 ) -> torch.Tensor:
     """Squared norms of the documents whose rows are [start, end), others zero."""
     scale = None if shard.scale is None else shard.scale[start:end]
@@ -203,13 +208,18 @@ def _piece(
     first = int(owners[0])
     sums = rows.new_zeros((int(owners[-1]) - first + 1, rows.shape[1]))
     sums.index_add_(0, owners - first, rows)
+    others = sums
+    if weighted and shard.weight is not None:
+        others = torch.zeros_like(sums)
+        others.index_add_(0, owners - first, rows * shard.weight[start:end, None])
     total = torch.zeros(shard.documents, dtype=torch.float64)
     part = total[first : first + len(sums)]
     for number in chosen:
-        z = sums[:, index.blocks[number].part]
         turn = turns[number]
-        turned = z if turn is None else z @ turn.T
-        part += turned.double().square().sum(dim=1)
+        z, other = (x[:, index.blocks[number].part] for x in (sums, others))
+        if turn is not None:
+            z, other = z @ turn.T, other @ turn.T
+        part += (z.double() * other.double()).sum(dim=1)
     return total
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 STRONG = 0.3  # of the strongest share: weaker words are not marked
 MOST = 6  # marked words of one sign
-AHEAD = 200  # characters searched for a token that does not follow at once
+AHEAD = 60  # characters searched for a token that does not follow at once
 
 LONGEST_WORD = 40  # characters; what is longer (a script without spaces) is no word
 
@@ -98,10 +98,10 @@ def excerpt(text: str, marks: Sequence[Mark], limit: int) -> tuple[int, int]:
         sums.append(sums[-1] + abs(mark.share))
     best, start = 0.0, 0
     for first in starts:
-        begin = max(0, min(first - limit // 4, len(text) - limit))
-        weight = sums[bisect_left(starts, begin + limit)] - sums[bisect_left(starts, begin)]
+        # What counts is the middle half, so that there is something to read on either side.
+        weight = sums[bisect_left(starts, first + limit // 2)] - sums[bisect_left(starts, first)]
         if weight > best:
-            best, start = weight, begin
+            best, start = weight, max(0, min(first - limit // 4, len(text) - limit))
     return _at_words(text, start, start + limit)
 
 

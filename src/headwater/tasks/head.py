@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-BLOCK_BYTES = 16 << 20  # logits held at a time
+BLOCK_BYTES = 64 << 20  # logits held at a time
 
 
 def _block_loss(

@@ -53,11 +53,13 @@ def load_causal_lm(
     dtype = dtype or ("bfloat16" if device.startswith("cuda") else "float32")
     if not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise InputError("Unknown dtype", expected="float32, bfloat16 or float16", found=dtype)
-    model, tokenizer = _pretrained(name, getattr(torch, dtype), trust_remote_code)
+    model, tokenizer, notes = _pretrained(name, getattr(torch, dtype), trust_remote_code)
     if adapter is not None:
         model = _with_adapter(model, adapter)
     source = {"name": name, "dtype": dtype, "adapter": adapter}
-    return kind(_to(model, device), tokenizer, source=source, **options)
+    task = kind(_to(model, device), tokenizer, source=source, **options)
+    task.notes += notes
+    return task
 
 
 def _to(model: Any, device: str) -> Any:
@@ -67,7 +69,8 @@ def _to(model: Any, device: str) -> Any:
         raise InputError(f"The model does not go to device {device}", found=_line(error)) from error
 
 
-def _pretrained(name: str, dtype: Any, trust_remote_code: bool) -> tuple[Any, Any]:
+def _pretrained(name: str, dtype: Any, trust_remote_code: bool) -> tuple[Any, Any, list[str]]:
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as hub_logging
 
@@ -83,17 +86,42 @@ def _pretrained(name: str, dtype: Any, trust_remote_code: bool) -> tuple[Any, An
         )
     common: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            where, dtype=dtype, use_safetensors=True, **common
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            where, dtype=dtype, use_safetensors=True, output_loading_info=True, **common
         )
+        model, found = loaded
         tokenizer = AutoTokenizer.from_pretrained(where, **common)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"The model {name} could not be loaded",
             expected="a causal language model with safetensors weights and a tokenizer",
             found=_line(error),
         ) from error
-    return model, tokenizer
+    return model, tokenizer, _unfitting(name, found)
+
+
+def _unfitting(name: str, found: dict[str, Any]) -> list[str]:
+    """Notes on weights that were not used; transformers makes up the ones that are missing.
+
+    Raises:
+        InputError: when the model's files lack weights of the model.
+    """
+    missing = sorted(found.get("missing_keys", ()))
+    if missing:
+        raise InputError(
+            f"The files of model {name} lack {len(missing)} of its weights",
+            expected="all weights that the configuration asks for",
+            found=f"no {', '.join(missing[:3])}",
+            do="look for an incomplete download, or a config.json of another model",
+        )
+    extra = sorted(found.get("unexpected_keys", ()))
+    if not extra:
+        return []
+    note = (
+        f"{len(extra)} weights in the files of {name} are not the model's: {', '.join(extra[:3])}"
+    )
+    logger.warning(note)
+    return [note]
 
 
 def _smollm2(dtype: Any) -> str:

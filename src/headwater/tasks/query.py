@@ -1,4 +1,4 @@
-"""What is being explained: words a model said, a contrast of two answers, or a mean of several queries.
+"""What is being explained: words of a model, a contrast of two answers, or a mean of queries.
 
 Every form comes down to the same thing, a weighted sum of measurements, because all that follows
 (gradients, scores) is linear in it.

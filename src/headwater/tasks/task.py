@@ -1,4 +1,4 @@
-"""A model with its two obligations: the loss of each training example and the measurement of a query.
+"""A model and its two obligations: the loss of a training example, the measurement of a query.
 
 Both are losses (lower = better supported), both are sums over what an example holds, and both come
 back one number per example, so that one backward pass of their sum serves a whole batch.
@@ -150,7 +150,16 @@ class Task:
     def _per_example(self, function: PerExample | None, name: str, batch: Batch) -> torch.Tensor:
         if function is None:
             raise InputError(f"This task has no {name}", do=f"give Task(..., {name}=...)")
-        value = function(self.model, batch)
+        try:
+            value = function(self.model, batch)
+        except KeyError as error:
+            if error.args and error.args[0] in batch:
+                raise
+            raise InputError(
+                f"The task's {name} asks for a column that is not there",
+                expected=error.args[0] if error.args else None,
+                found=", ".join(batch),
+            ) from error
         size = next(iter(batch.values())).shape[0]
         if tuple(value.shape) != (size,):
             raise InputError(

@@ -1,0 +1,158 @@
+"""Asking, ranking and inspecting from the command line: the same answers as the functions give."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from commands import Command, rows, save_model, write_rows
+
+import headwater
+from headwater.cli.output import plain
+
+PROMPT, COMPLETION = "The capital of Peru is", " Lima"
+
+
+@pytest.fixture
+def queries(tmp_path: Path) -> Path:
+    asked = [
+        {"prompt": "The capital of Peru is", "completion": " Lima", "id": "peru"},
+        {"prompt": "The capital of Japan is", "completion": " Tokyo", "instead_of": " Lima"},
+    ]
+    return write_rows(tmp_path / "queries.jsonl", asked)
+
+
+def test_json_is_the_answer(hw: Command, built: Path) -> None:
+    ended = hw("ask", built, PROMPT, COMPLETION, "--top", 3, "--json")
+    assert ended.code == 0, ended.err
+    index = headwater.Index.open(built)
+    answer = headwater.ask(index, headwater.Query(PROMPT, COMPLETION), top=3)
+    told, wanted = ended.json, plain(answer.to_dict())
+    for field in ("seconds", "reproduce"):
+        told.pop(field), wanted.pop(field)
+    assert told == wanted
+
+
+def test_the_table_shows_the_answer(hw: Command, built: Path) -> None:
+    ended = hw("ask", built, PROMPT, COMPLETION, "--top", 3)
+    assert ended.code == 0, ended.err
+    for said in ("The capital of Peru is Lima", "probability", "TrackStar", "(+1 same)", "again:"):
+        assert said in ended.out, said
+    assert "\x1b" not in ended.out
+
+
+def test_the_command_that_reproduces_it(hw: Command, built: Path) -> None:
+    words = ("--method", "logra", "--by", "source", "--no-calibrate", "--modules", "*.mlp.*")
+    first = hw("ask", built, PROMPT, COMPLETION, "--top", 2, "--json", *words).json
+    again = shlex.split(first["reproduce"]["command"])
+    assert again[0] == "headwater"
+    second = hw(*again[1:], "--json").json
+    first.pop("seconds"), second.pop("seconds")
+    assert first == second
+    assert first["groups"]["source"]
+
+
+def test_many_queries_are_lines(hw: Command, built: Path, queries: Path, tmp_path: Path) -> None:
+    pair = tmp_path / "pair.jsonl"
+    ended = hw("ask", built, "--queries", queries, "--json", "--jsonl-pair", pair, "--no-tokens")
+    assert ended.code == 0, ended.err
+    first, second = ended.lines
+    assert first["name"] == "peru"
+    assert "instead of" in second["query"]
+    records = [json.loads(line) for line in pair.read_text().splitlines()]
+    assert [r["targets_plaintext"] for r in records] == [" Lima", " Tokyo"]
+    assert len(records[0]["proponents"]) == len(records[0]["proponent_scores"]) == 10
+
+
+def test_instead_of(hw: Command, built: Path) -> None:
+    ended = hw("ask", built, PROMPT, COMPLETION, "--instead-of", " Oslo", "--json")
+    assert ended.json["probability"] is None
+    table = hw("ask", built, PROMPT, COMPLETION, "--instead-of", " Oslo")
+    assert "instead of ' Oslo'" in table.out
+
+
+def test_eval_queries_are_trackstars(hw: Command, built: Path, tmp_path: Path) -> None:
+    held = [{"prompt": f"The capital of {row['source']} is", "completion": " X"} for row in rows()]
+    path = write_rows(tmp_path / "held.jsonl", held)
+    ended = hw("ask", built, PROMPT, COMPLETION, "--eval-queries", path, "--json")
+    assert ended.code == 0, ended.err
+    assert any("mixed Hessian" in note for note in ended.json["notes"])
+    assert str(path) in ended.json["reproduce"]["command"]
+    ended = hw("ask", built, PROMPT, COMPLETION, "--eval-queries", path, "--method", "logra")
+    assert "trackstar" in ended.error
+
+
+def test_a_merged_token_is_told(hw: Command, built: Path) -> None:
+    ended = hw("ask", built, "The cap", "ital of Peru", "--json")
+    assert ended.code == 0, ended.err
+    assert any("one token" in note for note in ended.json["notes"])
+
+
+def test_a_picture(hw: Command, built: Path, tmp_path: Path) -> None:
+    path = tmp_path / "answer.svg"
+    assert hw("ask", built, PROMPT, COMPLETION, "--svg", path).code == 0
+    text = path.read_text()
+    assert ElementTree.fromstring(text).tag.endswith("svg")
+    assert "Lima" in text
+    assert "cdn" not in text
+    assert "@font-face" not in text
+
+
+def test_the_model_somewhere_else(hw: Command, built: Path, model: Path, tmp_path: Path) -> None:
+    moved = save_model(tmp_path / "moved")
+    words = ("ask", built, PROMPT, COMPLETION, "--json", "--no-calibrate")
+    assert hw(*words, "--model", moved).code == 0
+    ended = hw(*words, "--model", save_model(tmp_path / "other", seed=1))
+    assert ended.code == 3
+    assert "'model'" in ended.error
+
+
+def test_rank_examples_and_groups(hw: Command, built: Path, queries: Path, tmp_path: Path) -> None:
+    examples = hw("rank", built, "--queries", queries, "--keep", 0.25, "--json").lines
+    assert [row["rank"] for row in examples] == list(range(1, 20))
+    assert sum(row["keep"] for row in examples) == 5
+    scores = [row["score"] for row in examples]
+    assert scores == sorted(scores, reverse=True)
+    groups = hw("rank", built, "--queries", queries, "--by", "source", "--json").lines
+    assert sum(row["examples"] for row in groups) == 19
+    assert "keep" not in groups[0]
+    for suffix in ("jsonl", "csv"):
+        path = tmp_path / f"ranked.{suffix}"
+        assert hw("rank", built, "--queries", queries, "--keep", 0.25, "--out", path).code == 0
+        if suffix == "csv":
+            with path.open(newline="") as file:
+                names = [row["name"] for row in csv.DictReader(file)]
+        else:
+            names = [json.loads(line)["name"] for line in path.read_text().splitlines()]
+        assert names == [row["name"] for row in examples]
+    table = hw("rank", built, "--queries", queries, "--by", "source")
+    assert "Peru" in table.out
+    assert ".jsonl or .csv" in hw("rank", built, "--queries", queries, "--out", "x.xml").error
+    words = ("--by", "source", "--method", "trackstar")
+    assert "additive" in hw("rank", built, "--queries", queries, *words).error
+    assert "share" in hw("rank", built, "--queries", queries, "--keep", 2).error
+
+
+def test_inspect(hw: Command, built: Path) -> None:
+    ended = hw("inspect", built, "--json")
+    assert ended.code == 0
+    assert ended.json["damaged"] == []
+    assert ended.json["shards_done"] == 4
+    table = hw("inspect", built)
+    for said in ("19 documents", "16 x 16", "not attributed", "every checksum agrees"):
+        assert said in " ".join(table.out.split())
+    assert "no index" in hw("inspect", built / "features").error
+
+
+def test_estimate(hw: Command, model: Path, corpus: Path) -> None:
+    ended = hw("estimate", model, corpus, "--json")
+    assert ended.code == 0, ended.err
+    assert ended.json["documents"] == 19
+    assert ended.json["counted"]
+    table = hw("estimate", model, corpus)
+    for said in ("tokens/s", "peak memory", "coverage", "every document"):
+        assert said in " ".join(table.out.split())

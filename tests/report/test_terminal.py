@@ -1,0 +1,129 @@
+"""The table shows what the answer holds, at 80 columns, with colour and without."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from headwater.answer.answer import Answer, Evidence, Judgement
+from headwater.report.picture import svg
+from headwater.report.ranking import ranking_table
+from headwater.report.terminal import probability, render
+
+
+def example(number: int, score: float, **fields: object) -> Evidence:
+    text = f"The capital of Peru is Lima, number {number}."
+    tokens = [("The", 0.0), (" capital", -0.4), (" of", 0.0), (" Peru", 0.5), (" is", 0.0)]
+    made = Evidence(f"id-{number}", text, score, 99.96, number, {"source": "atlas"}, tokens=tokens)
+    return replace(made, **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def answer() -> Answer:
+    return Answer(
+        query="'The capital of Peru is' -> ' Lima'",
+        prompt="The capital of Peru is",
+        completion=" Lima",
+        target=[" L", "ima"],
+        probability=0.975,
+        method={"method": "trackstar"},
+        title="TrackStar",
+        unit="cosine",
+        additive=False,
+        examples=2467,
+        proponents=[
+            example(1, 0.25, duplicates=["a", "b"], specificity=94.0, by_target=[0.2, 0.05]),
+            example(2, 0.2, specificity=88.0),
+            example(3, -0.01),
+        ],
+        opponents=[example(4, -0.15), example(5, 0.01)],
+        judgement=Judgement(0.25, [0.1], 0.05, True, "Something stands out: best score 0.25."),
+        groups={"source": [("atlas", 1.5, 3), ("blog", -0.5, 1)]},
+        notes=["features without optimizer correction"],
+        reproduce={"command": "headwater ask runs/x 'The capital of Peru is' ' Lima'"},
+    )
+
+
+def shown(answer: Answer, width: int = 80, **options: object) -> str:
+    console = Console(width=width, file=io.StringIO(), record=True, **options)  # type: ignore[arg-type]
+    console.print(render(answer))
+    return console.export_text(styles=bool(options))
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_everything_is_there(answer: Answer, width: int) -> None:
+    text = shown(answer, width)
+    assert max(map(len, text.splitlines())) <= width
+    flat = " ".join(text.split())
+    for said in (
+        *("The capital of Peru is Lima", "probability 97.5%", "TrackStar", "2,467 examples"),
+        *("Something stands out", "supports", "opposes", "+0.25", "-0.15", "99.96%", "94%"),
+        *("id-1", "(+2 same)", "totals by source", "atlas", "blog", "+1.5"),
+        *("note: features without optimizer correction", "headwater ask runs/x"),
+    ):
+        assert said in flat, said
+
+
+def test_each_side_holds_its_own_sign(answer: Answer) -> None:
+    text = shown(answer)
+    assert "id-3" not in text
+    assert "id-5" not in text
+
+
+def test_words_are_told_without_colour(answer: Answer) -> None:
+    text = shown(answer)
+    assert "The {capital} of [Peru] is Lima, number 1." in text
+    coloured = shown(answer, force_terminal=True, color_system="truecolor")
+    assert "[Peru]" not in coloured
+    assert "\x1b[1;4;32mPeru" in coloured
+
+
+def test_no_example_drives_the_terminal(answer: Answer) -> None:
+    evil = "\x1b[2J\x1b]0;owned\x07 [bold]not markup[/bold]\r"
+    answer.proponents[0] = example(1, 0.2, text=evil, id=evil, metadata={"s": evil})
+    answer.notes = [evil]
+    text = shown(answer, width=120)
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "[bold]not markup[/bold]" in text
+
+
+def test_an_answer_without_extras(answer: Answer) -> None:
+    bare = replace(
+        answer,
+        **{"probability": None, "groups": {}, "notes": [], "reproduce": {}, "opponents": []},
+        **{"target": [], "completion": "", "proponents": [example(1, 0.2, tokens=[])]},
+    )
+    text = shown(bare)
+    assert "probability" not in text
+    assert "specific" not in text
+    assert "'The capital of Peru is' -> ' Lima'" in text
+
+
+def test_probabilities_keep_the_digits_that_matter() -> None:
+    values = (1.0, 0.975, 0.0123, 0.00031, 5e-18)
+    assert [probability(v) for v in values] == ["100.0%", "97.5%", "1.2%", "0.031%", "< 0.01%"]
+
+
+def test_a_picture_asks_nobody_for_fonts(answer: Answer) -> None:
+    text = svg(render(answer), "title")
+    assert text.startswith("<svg")
+    assert "http" not in text.replace("http://www.w3.org", "").replace("https://www.textualize", "")
+
+
+def test_a_ranking_shows_both_ends() -> None:
+    rows = [
+        {"rank": i, "name": f"e{i}", "score": 1 - i / 50, "examples": 1, "keep": i < 30}
+        for i in range(1, 101)
+    ]
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(ranking_table(rows, None, 3))
+    text = console.export_text()
+    assert "94 more" in text
+    for name, there in (("e3", True), ("e4", False), ("e97", False), ("e98", True)):
+        assert (f" {name} " in text) is there
+    assert text.count("keep") == 4
+    assert text.count("drop") == 3
