@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-CODE := src tests
+CODE := src tests benchmarks
 
 .PHONY: demo test check format venv clean
 

@@ -131,12 +131,14 @@ def test_out_of_memory_on_one_chunk_is_said_and_other_errors_pass(
 def test_margin_features_of_a_language_model() -> None:
     gradients = gradients_of(dtype=torch.float64, output="margin", projection=None)
     model = gradients.task.model
-    made = gradients.batch(CHUNKS[:3])
+    chunks = [*CHUNKS[:2], token_chunk(6, hidden=(0, 1, 2, 4, 5))]  # the last has one label
+    made = gradients.batch(chunks)
     assert made.weight is not None
-    for u, weight, chunk in zip(made.u, made.weight, CHUNKS[:3], strict=True):
+    for u, weight, chunk in zip(made.u, made.weight, chunks, strict=True):
         ids = torch.as_tensor(chunk.content["input_ids"]).long()
         p = model(input_ids=ids[None]).logits[0, :-1].softmax(dim=1)
         p = p[torch.arange(len(ids) - 1), ids[1:]]
+        p = p[torch.as_tensor(chunk.content["labels"][1:]) != -100]
         by_name = brute_force(model, -torch.log(p / (1 - p)).sum())
         flat = torch.cat([by_name[name].flatten() for name in gradients.layout.places])
         assert relative(u, flat) < 1e-9

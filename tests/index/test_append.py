@@ -7,7 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from index_builds import Given, columns_of, given_corpus, given_index, given_query, times, tree, vectors
+from index_builds import (
+    Given,
+    columns_of,
+    given_corpus,
+    given_index,
+    given_query,
+    times,
+    tree,
+    vectors,
+)
 
 import headwater as hw
 from headwater.answer.tokens import stored_features

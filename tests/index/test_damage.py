@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,15 @@ def build(folder: Path) -> hw.Index:
     return given_index(folder, U, shard_rows=4, storage="int8")
 
 
+@pytest.fixture(scope="module")
+def whole_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return build(tmp_path_factory.mktemp("whole") / "index").path
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return build(tmp_path / "index").path
+def folder(tmp_path: Path, whole_index: Path) -> Path:
+    return Path(shutil.copytree(whole_index, tmp_path / "index"))
 
 
 def cut(path: Path) -> None:
@@ -77,7 +84,8 @@ def test_what_is_damaged_is_listed_and_built_again(
     assert hw.Index.open(folder).verify() == [name]
     with caplog.at_level(logging.WARNING):
         index = build(folder)
-    assert name.split("/")[1].split(".")[0] in caplog.text
+    stem = Path(name).stem
+    assert stem in caplog.text
     assert tree(folder) == whole
     assert index.verify() == []
     again = {n for n, when in times(folder).items() if when != stamps[n]}
@@ -87,8 +95,7 @@ def test_what_is_damaged_is_listed_and_built_again(
             "manifest.json",
         }
     else:
-        number = name.split("/")[1].split(".")[0]
-        assert again - {name} <= {f"done/{number}.json"}
+        assert again - {name} <= {f"done/{stem}.json"}
 
 
 @pytest.mark.parametrize("damage", [cut, empty, lost, garbled])
@@ -149,7 +156,7 @@ def test_a_corpus_that_cannot_be_made_again_is_kept_as_it_is(folder: Path) -> No
 
 
 def test_a_calibration_of_an_appended_index_is_made_from_the_first_part(folder: Path) -> None:
-    hw.Index.open(folder, Given()).append(given_corpus(vectors(300, seed=1), "new"))
+    hw.Index.open(folder, Given()).append(given_corpus(vectors(40, seed=1), "new"))
     whole = tree(folder)
     flip(folder / "statistics" / "calibration.safetensors")
     build(folder)
@@ -195,7 +202,7 @@ def test_a_manifest_that_lacks_something(folder: Path, name: str) -> None:
 def test_no_index(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no index.*manifest\.json.*another folder"):
         hw.Index.open(tmp_path)
-    with pytest.raises(InputError, match="no index.*nothing"):
+    with pytest.raises(InputError, match=r"no index.*nothing"):
         hw.Index.open(tmp_path / "missing")
 
 
@@ -203,12 +210,14 @@ def test_a_newer_format_is_not_touched(folder: Path) -> None:
     rewrite(folder, lambda manifest: manifest.update(format=2))
     before = tree(folder)
     for use in (hw.Index.open, build):
-        with pytest.raises(MismatchError, match="newer format.*format 1.*format 2.*[Uu]pdate"):
+        with pytest.raises(MismatchError, match=r"newer format.*format 1.*format 2.*[Uu]pdate"):
             use(folder)
     assert tree(folder) == before
 
 
-@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "..", "00000/../../x", "", None, 3])
+@pytest.mark.parametrize(
+    "name", ["../../secret", "/etc/passwd", "..", "00000/../../x", "", None, 3]
+)
 @pytest.mark.parametrize("place", ["corpus", "shards"])
 def test_a_manifest_cannot_lead_outside(folder: Path, name: Any, place: str) -> None:
     secret = folder.parent.parent / "secret.safetensors"
@@ -274,7 +283,6 @@ def test_a_garbled_file_never_breaks_the_reader(tmp_path: Path, folder: Path, se
     path.write_bytes(bytes(data))
     try:
         tensors = map_tensors(path)
-    except DamageError as error:
-        assert "x.safetensors is damaged" in str(error)
-    else:
-        assert all(float(t.double().sum()) is not None for t in tensors.values())
+    except DamageError:
+        return
+    assert all(t.double().sum().dim() == 0 for t in tensors.values())

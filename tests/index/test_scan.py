@@ -1,4 +1,4 @@
-"""The scan is exact on what is stored, whatever the shards, the batches of queries and the subset."""
+"""The scan is exact on what is stored, whatever the shards, the batches of queries, the subset."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ def error(found: Array, right: Array) -> float:
 
 
 @pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
-@pytest.mark.parametrize("count", [1, 3, 4, 5, 8, 9, 33])
-def test_scores_are_products_of_what_is_stored(storage: str, count: int) -> None:
-    index = given_index(None, vectors(30), storage=storage, shard_rows=11)
-    right = QUERIES[:count].astype(np.float64) @ stored_features(index, range(30)).T.astype(np.float64)
-    assert error(scored(index, QUERIES[:count]), right) < CLOSE[storage]
+def test_scores_are_products_of_what_is_stored(storage: str) -> None:
+    """For any number of queries: few go another way than many."""
+    index = given_index(None, vectors(30), storage=storage, shard_rows=18)
+    held = stored_features(index, range(30)).T.astype(np.float64)
+    for count in (1, 3, 4, 5, 8, 9, 33):
+        right = QUERIES[:count].astype(np.float64) @ held
+        assert error(scored(index, QUERIES[:count]), right) < CLOSE[storage]
 
 
 @pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
@@ -46,9 +48,9 @@ def test_many_queries_are_scored_as_one_at_a_time(storage: str) -> None:
 
 @pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
 def test_the_size_of_shards_does_not_matter(storage: str) -> None:
-    """One row a shard, one shard for all: the calibration sample is the same, and so are scores."""
-    indexes = [given_index(None, vectors(30), storage=storage, shard_rows=n) for n in (1, 7, 16, 99)]
-    assert [len(list(index.shards())) for index in indexes] == [30, 5, 2, 1]
+    """Two rows a shard, one shard for all: the calibration is the same, and so are the scores."""
+    indexes = [given_index(None, vectors(30), storage=storage, shard_rows=n) for n in (2, 16, 99)]
+    assert [len(list(index.shards())) for index in indexes] == [15, 2, 1]
     tables = [scored(index) for index in indexes]
     for table in tables[1:]:
         assert error(table, tables[0]) < 1e-5
@@ -112,7 +114,7 @@ def test_norms_are_of_the_modules_that_take_part(method: Any) -> None:
     assert np.allclose(found, hw.scores(half, query, method=method), rtol=1e-4, atol=1e-6)
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(st.integers(1, 40), st.integers(1, 12), st.sampled_from(["int8", "float32"]))
 def test_the_best_are_the_first_of_all_scores(n: int, k: int, storage: str) -> None:
     """Also of a single example, of fewer than k, and of equal scores, which go by id."""
@@ -131,12 +133,14 @@ def test_the_best_are_the_first_of_all_scores(n: int, k: int, storage: str) -> N
 
 def test_many_rows_go_through_in_pieces() -> None:
     """More rows than are taken at a time."""
-    u = vectors(2600)
+    u = vectors(1100)
     index = given_index(None, u, storage="int8", shard_rows=5000)
     found = scored(index, QUERIES[:2])
     right = QUERIES[:2].astype(np.float64) @ u.T.astype(np.float64)
     assert error(found, right) < 0.05
-    exact = QUERIES[:2].astype(np.float64) @ stored_features(index, range(2600)).T.astype(np.float64)
+    exact = QUERIES[:2].astype(np.float64) @ stored_features(index, range(1100)).T.astype(
+        np.float64
+    )
     assert error(found, exact) < CLOSE["int8"]
 
 

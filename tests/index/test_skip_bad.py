@@ -1,4 +1,4 @@
-"""What cannot be used is named; with skip_bad it is left out, listed, counted, and scores nothing."""
+"""What cannot be used is named; with skip_bad it is left out, listed, counted, scored zero."""
 
 from __future__ import annotations
 
@@ -47,9 +47,7 @@ def build(folder: Path | None, u: Any, **options: Any) -> hw.Index:
 
 @pytest.mark.parametrize("output", ["loss", "margin"])
 @pytest.mark.parametrize("moment", [None, "estimate"])
-def test_an_example_that_is_not_finite_is_named(
-    tmp_path: Path, output: Any, moment: Any
-) -> None:
+def test_an_example_that_is_not_finite_is_named(tmp_path: Path, output: Any, moment: Any) -> None:
     features = hw.Features(projection=None, output=output, second_moment=moment)
     plan = hw.Plan(shard_rows=12)
     u = vectors(12)

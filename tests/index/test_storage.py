@@ -5,6 +5,7 @@ All of it through an index, so that it holds for whatever layout the files have.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,17 +20,22 @@ Array = np.ndarray[Any, Any]
 WIDE = ((8, 8), (8, 8), (8, 8))
 
 
+@cache
+def turned(width: int) -> Array:
+    """A random rotation."""
+    return np.linalg.qr(np.random.default_rng(7).normal(size=(width, width)))[0]
+
+
 def tailed(n: int, seed: int, width: int = 192) -> Array:
     """Directions of very different strength, examples and entries with heavy tails."""
     rng = np.random.default_rng(seed)
-    turn = np.linalg.qr(np.random.default_rng(7).normal(size=(width, width)))[0]
     strengths = np.arange(1, width + 1) ** -1.0
-    made = rng.standard_t(4, size=(n, width)) * strengths @ turn
+    made = rng.standard_t(4, size=(n, width)) * strengths @ turned(width)
     return (made * rng.pareto(2.5, size=(n, 1))).astype(np.float32)
 
 
 def whitened(u: Array, sizes: tuple[tuple[int, int], ...], like: Array) -> Array:
-    """u in the coordinates in which each block's examples `like` are white, up to 1 % of its mean."""
+    """u in coordinates in which each block's examples `like` are white, up to 1 % of its mean."""
     made, offset = [], 0
     for rows, columns in sizes:
         part = slice(offset, offset + rows * columns)
@@ -46,7 +52,9 @@ def whitened(u: Array, sizes: tuple[tuple[int, int], ...], like: Array) -> Array
 def test_what_comes_back_is_what_went_in(storage: str, bound: float) -> None:
     """Relative error of each example, in its own coordinates and in white ones."""
     u = tailed(120, 0)
-    held = stored_features(given_index(None, u, sizes=WIDE, storage=storage, shard_rows=50), range(120))
+    held = stored_features(
+        given_index(None, u, sizes=WIDE, storage=storage, shard_rows=50), range(120)
+    )
     for turn in (lambda x: x, lambda x: whitened(x, WIDE, u)):
         right, found = turn(u), turn(held)
         errors = np.linalg.norm(found - right, axis=1) / np.linalg.norm(right, axis=1)

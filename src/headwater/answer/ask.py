@@ -20,6 +20,7 @@ from headwater.answer.calibration import NULLS, judge, random_completions, speci
 from headwater.answer.tokens import by_target, example_shares, target_parts, text_of
 from headwater.corpus.document import content_hash, plain_text
 from headwater.engine.errors import InputError
+from headwater.engine.progress import Progress
 from headwater.index.index import QUERY_BUDGET
 from headwater.methods.registry import METHODS
 from headwater.methods.scoring import as_list
@@ -81,7 +82,11 @@ def ask(
     options = {name: value for name, value in asked.items() if value}
     prepared = used.prepare(index, modules)
     asker = Asker(index, used, prepared, top, calibrate, tokens, columns, options)
-    answers = [asker.answer(query) for query in wanted]
+    answers: list[Answer] = []
+    with Progress("answering", len(wanted), "queries") as progress:
+        for query in wanted:
+            answers.append(asker.answer(query))
+            progress.advance()
     return answers[0] if isinstance(queries, Query) else answers
 
 
@@ -246,7 +251,9 @@ class _Explain:
             shares = example_shares(index, index.chunks([position])[0], self.v, factor)
         if not len(self.split):
             return shares, []
-        values = by_target(index, method, prepared, self.whole, self.split, [position])[0]
+        values = by_target(
+            index, method, prepared, whole=self.whole, split=self.split, shown=[position]
+        )[0]
         return shares, [float(value) for value in values]
 
 

@@ -87,7 +87,13 @@ def stored_features(index: Index, positions: Sequence[int], weighted: bool = Fal
 
 
 def by_target(
-    index: Index, method: View, prepared: Prepared, whole: Array, split: Array, shown: Sequence[int]
+    index: Index,
+    method: View,
+    prepared: Prepared,
+    *,
+    whole: Array,
+    split: Array,
+    shown: Sequence[int],
 ) -> Array:
     """Scores of the shown examples split over target tokens, [shown, targets].
 

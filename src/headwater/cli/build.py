@@ -16,6 +16,8 @@ from headwater.engine.progress import clock
 if TYPE_CHECKING:
     from headwater.index.index import Index
 
+TICK = 0.02  # seconds by which a file system's clock may be behind
+
 
 def estimate(
     context: typer.Context,
@@ -97,16 +99,15 @@ def index(
     """Build an index of CORPUS for MODEL in OUT, or go on with a half-built one."""
     setup = Setup.of(context.params)
     setup.check()
-    started = time.perf_counter()
-    before = _tokens(out)
+    started = time.time() - TICK
     made = _append(setup, out) if append else _build(setup, out)
-    seconds = time.perf_counter() - started
+    seconds = time.time() - started
     if made is None:
         warn(f"this worker's shards are done; others are not yet: headwater inspect {out}")
         if json:
             emit({"index": str(out), "complete": False, "seconds": round(seconds, 3)})
         return
-    _tell(made, made.manifest["corpus"]["tokens"] - before, seconds, as_json=json)
+    _tell(made, _tokens(made, started), seconds, as_json=json)
 
 
 def _build(setup: Setup, out: Path) -> Index | None:
@@ -135,16 +136,13 @@ def _append(setup: Setup, out: Path) -> Index:
     return index
 
 
-def _tokens(out: Path) -> int:
-    """Tokens already done in an index that is there; 0 for a new or half-built one."""
-    from headwater.engine.errors import HeadwaterError
-    from headwater.index.manifest import read_manifest
+def _tokens(index: Index, since: float) -> int:
+    """Tokens of the shards that were made after that time."""
+    from headwater.index.shard_job import mark_path
 
-    try:
-        manifest = read_manifest(out)
-    except HeadwaterError:
-        return 0
-    return manifest["corpus"]["tokens"] if manifest["complete"] else 0
+    shards = index.manifest["corpus"]["shards"]
+    marks = {shard["name"]: mark_path(index.path, shard["name"]) for shard in shards}
+    return sum(s["tokens"] for s in shards if marks[s["name"]].stat().st_mtime >= since)
 
 
 def _tell(index: Index, tokens: int, seconds: float, *, as_json: bool) -> None:

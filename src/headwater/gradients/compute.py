@@ -17,6 +17,7 @@ import torch
 
 from headwater.corpus.batches import batches_by_length
 from headwater.engine.errors import InputError, NumericError, ResourceError
+from headwater.engine.progress import Progress
 from headwater.gradients.capture import Capture
 from headwater.gradients.layout import make_layout
 from headwater.gradients.parameters import choose
@@ -182,18 +183,20 @@ class Gradients:
         flat = [(row, *pair) for row, pairs in enumerate(sums) for pair in pairs]
         total = np.zeros((len(sums), self.layout.size), dtype=np.float64)
         values = np.zeros(len(sums), dtype=np.float64)
-        for part, made in self.stream([chunk for _, _, chunk in flat], budget, "query"):
-            u, loss = made.u.double().cpu().numpy(), made.loss.double().cpu().numpy()
-            for one, value, index in zip(u, loss, part, strict=True):
-                row, weight, _ = flat[index]
-                if not (np.isfinite(value) and np.isfinite(one).all()):
-                    name = names[row] if names is not None else f"number {row}"
-                    raise NumericError(
-                        f"The measurement or gradient of query {name} is not finite",
-                        do="check the query, the model's weights and its dtype",
-                    )
-                total[row] += weight * one
-                values[row] += weight * value
+        with Progress("query gradients", len(flat), "texts") as progress:
+            for part, made in self.stream([chunk for _, _, chunk in flat], budget, "query"):
+                u, loss = made.u.double().cpu().numpy(), made.loss.double().cpu().numpy()
+                for one, value, index in zip(u, loss, part, strict=True):
+                    row, weight, _ = flat[index]
+                    if not (np.isfinite(value) and np.isfinite(one).all()):
+                        name = names[row] if names is not None else f"number {row}"
+                        raise NumericError(
+                            f"The measurement or gradient of query {name} is not finite",
+                            do="check the query, the model's weights and its dtype",
+                        )
+                    total[row] += weight * one
+                    values[row] += weight * value
+                progress.advance(len(part))
         return total.astype(np.float32), values
 
     def stream(
@@ -253,13 +256,13 @@ class Gradients:
         batch in the second dimension) from one that only flattens them.
         """
         largest = float(made.u.norm(dim=1).max())
-        if self._apart or len(chunks) < 2 or not 0 < largest < float("inf"):
+        if self._apart or role == "query" or len(chunks) < 2 or not 0 < largest < float("inf"):
             return
         self._apart = True
-        again = self.batch([*chunks[1:], chunks[0]], role).u.roll(1, dims=0)
-        off = torch.zeros(len(chunks), dtype=made.u.dtype, device=made.u.device)
+        again = self.batch([chunks[1], chunks[0]], role).u.flip(0)
+        off = torch.zeros(2, dtype=made.u.dtype, device=made.u.device)
         for block in self.layout.blocks:
-            here = made.u[:, block.part]
+            here = made.u[:2, block.part]
             difference = (here - again[:, block.part]).norm(dim=1)
             off += (difference * (difference > APART * here.norm(dim=1).max())) ** 2
         if float(off.max().sqrt()) > NOISE * largest:

@@ -78,7 +78,7 @@ class Features:
         seed: of the projections.
     """
 
-    projection: TwoSided | LayerBlocks | None = TwoSided()  # noqa: RUF009 - frozen
+    projection: TwoSided | LayerBlocks | None = TwoSided()
     parameters: str | ModuleFilter = "linear"
     output: Literal["loss", "margin"] = "loss"
     second_moment: Literal["estimate"] | SecondMoment | None = None

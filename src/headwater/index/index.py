@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwater.engine.errors import DamageError, InputError, MismatchError
-from headwater.engine.files import checksum, inside, read_json
+from headwater.engine.files import inside, read_json
+from headwater.gradients.features import Features
 from headwater.index.layouts import layout_from
 from headwater.index.manifest import Manifest, read_manifest, require_same
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from headwater.corpus.document import Document
     from headwater.curvature.autocorrelation import Autocorrelation
     from headwater.gradients.compute import Gradients
-    from headwater.gradients.features import Features
     from headwater.gradients.layout import Block
     from headwater.index.build import Plan
     from headwater.index.calibration import Calibration
@@ -79,26 +79,25 @@ class Index:
         path: str | os.PathLike[str] | None,
         task: Task,
         corpus: Corpus,
-        features: Features | None = None,
+        features: Features = Features(),  # noqa: B008 - frozen
         plan: Plan | None = None,
     ) -> Index:
         """Build an index, or go on with a half-built one.
 
         Args:
             path: its folder; None = a temporary one that goes with the object.
-            task, corpus, features: what of what; default features when left out.
+            task, corpus, features: what of what.
             plan: how it is run (batch budget, shard size, workers, skipping bad examples).
 
         Raises:
             MismatchError: when the folder holds an index of something else.
             InputError, NumericError, ResourceError: see `index.build`.
         """
-        from headwater.gradients.features import Features
         from headwater.index.build import Plan, build
 
         temporary = tempfile.TemporaryDirectory(prefix="headwater-") if path is None else None
         folder = Path(temporary.name if temporary is not None else str(path))
-        build(folder, task, corpus, features or Features(), plan or Plan())
+        build(folder, task, corpus, features, plan or Plan())
         index = cls(folder, read_manifest(folder), task)
         index._temporary = temporary
         return index
@@ -161,8 +160,6 @@ class Index:
     @cached_property
     def features(self) -> Features:
         """What is stored of each example."""
-        from headwater.gradients.features import Features
-
         return Features.from_description(self.manifest["features"])
 
     @cached_property

@@ -107,7 +107,8 @@ class Products:
         for number, part, q, back in self._integers:
             for start in range(0, len(q), INT_COLUMNS):
                 end = min(start + INT_COLUMNS, len(q))
-                product = torch._int_mm(u[:, part.start + start : part.start + end], q[start:end])
+                rows_part = u[:, part.start + start : part.start + end]
+                product = torch._int_mm(rows_part, q[start:end])  # pyright: ignore
                 torch.mul(product, back, out=scaled)
                 total.addcmul_(scaled, scale[:, number, None])
         return total[:rows, : self.count]

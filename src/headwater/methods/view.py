@@ -240,5 +240,5 @@ def _remember(path: Any, norms: torch.Tensor) -> None:
 
     try:
         write_atomic(path, lambda temporary: save_file({"norm": norms.contiguous()}, temporary))
-    except Exception as error:  # noqa: BLE001 - a read-only index is still an index
+    except Exception as error:
         logger.info("norms are not kept: %s", error)

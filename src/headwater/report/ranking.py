@@ -38,4 +38,4 @@ def ranking_table(rows: Sequence[dict[str, Any]], by: str | None, ends: int) -> 
 
 def score_text(value: float, digits: int = 4) -> Text:
     """A signed number in the colour of its sign."""
-    return Text(f"{value:+.{digits}g}", style="green" if value > 0 else "red" if value < 0 else "")
+    return Text(f"{value:+#.{digits}g}", style="green" if value > 0 else "red" if value < 0 else "")

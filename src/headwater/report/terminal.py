@@ -56,6 +56,7 @@ def _parts(answer: Answer, *, plain: bool) -> Iterator[RenderableType]:
             yield _evidence_table(answer, kept, plain=plain)
     for column, totals in answer.groups.items():
         yield _totals(column, totals)
+    yield Text()
     yield _legend(answer, plain=plain)
     for note in answer.notes:
         yield Text(f"note: {printable(note)}", style="dim")
@@ -66,8 +67,10 @@ def _parts(answer: Answer, *, plain: bool) -> Iterator[RenderableType]:
 def _header(answer: Answer) -> Panel:
     query = Text()
     if answer.completion:
-        query.append(printable(answer.prompt))
-        query.append(printable(answer.completion), style="bold reverse")
+        words = printable(answer.completion)
+        bare = words.lstrip()
+        query.append(printable(answer.prompt) + words[: len(words) - len(bare)])
+        query.append(bare, style="bold reverse")
         other = answer.query.rpartition(" instead of ")[2]
         if other != answer.query:
             query.append(f"   instead of {printable(other)}", style="dim")
@@ -101,8 +104,9 @@ def _evidence_table(answer: Answer, items: Sequence[Evidence], *, plain: bool) -
         box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim", expand=True
     )
     table.add_column("", justify="right", style="dim", width=3)
-    table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("above", justify="right", no_wrap=True)
+    # Fixed widths, so that both sides stand in the same columns.
+    table.add_column("score", justify="right", no_wrap=True, min_width=8)
+    table.add_column("above", justify="right", no_wrap=True, min_width=6)
     if specific:
         table.add_column("specific", justify="right", no_wrap=True)
     table.add_column("example", ratio=1, overflow="fold")

@@ -77,7 +77,7 @@ class CausalLM(Task):
 
     def chunks(self, document: Document) -> list[Chunk]:
         """Windows of the document's tokens; raises InputError for what cannot be learnt from."""
-        return self._windows(document.id, self._encode(document))
+        return self._windows(document.id, self.encode(document))
 
     def chunk_many(self, documents: Sequence[Document]) -> list[list[Chunk]]:
         """The same for several documents, tokenising plain texts together."""
@@ -86,7 +86,8 @@ class CausalLM(Task):
         encoded = self.encoder.texts([d.content["text"] for d in documents]) if documents else []
         return [self._windows(d.id, e) for d, e in zip(documents, encoded, strict=True)]
 
-    def _encode(self, document: Document) -> Encoded:
+    def encode(self, document: Document) -> Encoded:
+        """All tokens and labels of a document, before it is cut."""
         content = document.content
         if "input_ids" in content:
             return self.encoder.tokens(content["input_ids"], content.get("labels"))
