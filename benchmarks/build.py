@@ -114,7 +114,15 @@ class Ours:
 
 def peer_job(name: str, python: str, model: str, data: Path, args: argparse.Namespace) -> Any:
     runner = HERE / "peers" / f"{name.replace('-', '_')}_build.py"
-    command = [python, str(runner), model, str(data), str(args.batch), str(args.threads), args.dtype]
+    command = [
+        python,
+        str(runner),
+        model,
+        str(data),
+        str(args.batch),
+        str(args.threads),
+        args.dtype,
+    ]
 
     def run() -> float:
         with tempfile.TemporaryDirectory() as out:
@@ -189,8 +197,12 @@ def report(
                 "bytes_per_example": size if name == "headwater" else record.get("bytes"),
             }
         )
-    print(f"\n{args.model}, {args.n} examples, {tokens} tokens, {args.dtype}, {args.threads} threads")
-    print(f"{'':14} {'tokens/s':>9}  {'of a step':>22}  {'of the floor':>22}  {'bytes/example':>13}")
+    print(
+        f"\n{args.model}, {args.n} examples, {tokens} tokens, {args.dtype}, {args.threads} threads"
+    )
+    print(
+        f"{'':14} {'tokens/s':>9}  {'of a step':>22}  {'of the floor':>22}  {'bytes/example':>13}"
+    )
     for row in table:
         print(
             f"{row['name']:14} {row['tokens_per_second']:9.0f}  {spread(row['of_step']):>22}  "

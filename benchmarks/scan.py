@@ -109,7 +109,9 @@ def faiss_jobs(jobs: dict[str, Callable[[], Any]], u: torch.Tensor, w: torch.Ten
     flat.add(u.numpy())
     kinds = faiss.ScalarQuantizer
     half = faiss.IndexScalarQuantizer(u.shape[1], kinds.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-    eight = faiss.IndexScalarQuantizer(u.shape[1], kinds.QT_8bit_uniform, faiss.METRIC_INNER_PRODUCT)
+    eight = faiss.IndexScalarQuantizer(
+        u.shape[1], kinds.QT_8bit_uniform, faiss.METRIC_INNER_PRODUCT
+    )
     for index in (half, eight):
         index.train(u.numpy())
         index.add(u.numpy())
@@ -157,7 +159,12 @@ def recall(args: argparse.Namespace) -> dict[str, Any]:
 def overlap(exact: torch.Tensor, other: torch.Tensor, k: int) -> float:
     pairs = zip(exact.T, other.T, strict=True)
     return float(
-        np.mean([len({*a.topk(k).indices.tolist()} & {*b.topk(k).indices.tolist()}) / k for a, b in pairs])
+        np.mean(
+            [
+                len({*a.topk(k).indices.tolist()} & {*b.topk(k).indices.tolist()}) / k
+                for a, b in pairs
+            ]
+        )
     )
 
 

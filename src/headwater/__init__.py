@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headwater.gradients.features import Features as Features
     from headwater.gradients.features import LayerBlocks as LayerBlocks
     from headwater.gradients.features import TwoSided as TwoSided
+    from headwater.gradients.second_moment import SecondMoment as SecondMoment
     from headwater.index.build import Plan as Plan
     from headwater.index.estimate import Estimate as Estimate
     from headwater.index.estimate import estimate as estimate
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
     from headwater.methods.trackstar import TrackStar as TrackStar
     from headwater.methods.trak import TRAK as TRAK
     from headwater.tasks.causal_lm import CausalLM as CausalLM
+    from headwater.tasks.packing import pack as pack
     from headwater.tasks.query import Query as Query
     from headwater.tasks.task import Task as Task
+    from headwater.training.run import TrainingRun as TrainingRun
 
 __version__ = "0.1.0"
 
@@ -57,11 +60,14 @@ _WHERE = {
     "TrackStar": "methods.trackstar",
     "TRAK": "methods.trak",
     "CausalLM": "tasks.causal_lm",
+    "pack": "tasks.packing",
     "Query": "tasks.query",
+    "SecondMoment": "gradients.second_moment",
+    "TrainingRun": "training.run",
     "Task": "tasks.task",
 }
 
-__all__ = ["__version__", *_WHERE]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["__version__", *_WHERE]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 
 from headwater.answer.answer import Answer, Evidence
 from headwater.answer.calibration import NULLS, judge, random_completions, specificity
-from headwater.answer.tokens import by_target, example_shares, target_parts, text_of
+from headwater.answer.tokens import by_target, decoded, example_shares, target_parts, text_of
 from headwater.corpus.document import content_hash, plain_text
 from headwater.engine.errors import InputError
 from headwater.engine.progress import Progress
@@ -180,7 +180,7 @@ class Asker:
         shares, targets = explain.example(position)
         return Evidence(
             id=group.document.id,
-            text=plain_text(group.document) or "".join(word for word, _ in shares),
+            text=plain_text(group.document) or decoded(self.index, position),
             score=score,
             percentile=float((scores < score).mean() * 100),
             position=position,

@@ -31,6 +31,15 @@ def text_of(index: Index, ids: Sequence[int]) -> list[str]:
     return [tokenizer.decode([int(token)]) for token in ids]
 
 
+def decoded(index: Index, position: int) -> str:
+    """The text of an example that was given as tokens; empty for what is no text."""
+    chunks = index.chunks([position])[0]
+    if "input_ids" not in chunks[0].content:
+        return ""
+    tokenizer: Any = getattr(index.task, "tokenizer")  # noqa: B009 - language models only
+    return "".join(tokenizer.decode(chunk.content["input_ids"].tolist()) for chunk in chunks)
+
+
 def example_shares(
     index: Index, chunks: Sequence[Chunk], v: Array, factor: float
 ) -> list[tuple[str, float]]:

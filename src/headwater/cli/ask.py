@@ -49,7 +49,10 @@ def ask(
     jsonl_pair: PairFile = None,
     svg: Svg = None,
 ) -> None:
-    """The training examples behind COMPLETION after PROMPT, from the index OUT."""
+    """Find the training examples behind words.
+
+    The words are COMPLETION after PROMPT; OUT is the index.
+    """
     from headwater.answer.ask import ask as answer_to
     from headwater.cli.queries import choose_method, open_index
 

@@ -29,6 +29,7 @@ def estimate(
     max_length: o.MaxLength = None,
     overlap: o.Overlap = 0,
     truncate: o.Truncate = False,
+    packing: o.Packing = False,
     bos: o.Bos = None,
     eos: o.Eos = None,
     prompt_loss: o.PromptLoss = False,
@@ -48,7 +49,10 @@ def estimate(
     skip_bad: o.SkipBad = False,
     json: o.Json = False,
 ) -> None:
-    """Time, disk and memory of an index, and which parameters it covers, before building it."""
+    """Tell what an index will cost.
+
+    Time, disk and memory, and which parameters it covers, before building it.
+    """
     from headwater.index.estimate import estimate as measure
     from headwater.report.cost import estimate_rows
 
@@ -56,6 +60,7 @@ def estimate(
     setup.check()
     opened = setup.open_corpus()
     task = setup.load_task()
+    opened = setup.packed(task, opened)
     result = measure(task, opened, setup.features(task), setup.plan())
     if json:
         emit(result.to_dict())
@@ -74,6 +79,7 @@ def index(
     max_length: o.MaxLength = None,
     overlap: o.Overlap = 0,
     truncate: o.Truncate = False,
+    packing: o.Packing = False,
     bos: o.Bos = None,
     eos: o.Eos = None,
     prompt_loss: o.PromptLoss = False,
@@ -96,7 +102,10 @@ def index(
     append: Annotated[bool, typer.Option("--append", help="Add to a finished index.")] = False,
     json: o.Json = False,
 ) -> None:
-    """Build an index of CORPUS for MODEL in OUT, or go on with a half-built one."""
+    """Build an index, or go on with one.
+
+    Stopped by whatever means and started again with the same words, it goes on where it was.
+    """
     setup = Setup.of(context.params)
     setup.check()
     started = time.time() - TICK
@@ -118,6 +127,7 @@ def _build(setup: Setup, out: Path) -> Index | None:
 
     corpus = setup.open_corpus()
     task = setup.load_task()
+    corpus = setup.packed(task, corpus)
     build(out, task, corpus, setup.features(task), setup.plan())
     return Index.open(out, task) if read_manifest(out)["complete"] else None
 
@@ -132,7 +142,7 @@ def _append(setup: Setup, out: Path) -> Index:
         device=setup.device,
         trust_remote_code=setup.trust_remote_code,
     )
-    index.append(corpus, setup.plan())
+    index.append(setup.packed(index.task, corpus), setup.plan())
     return index
 
 

@@ -30,7 +30,10 @@ def demo(
     ] = None,
     json: o.Json = False,
 ) -> None:
-    """Train a small model, ask where an answer came from, and prove it by training without."""
+    """Watch a small model learn, and ask it.
+
+    It is asked where an answer came from, and the answer is proved by training without it.
+    """
     from headwater.cli.demo_run import Setting
 
     setting = Setting(country=country, top=top, seed=seed)

@@ -10,7 +10,10 @@ from headwater.engine.errors import DamageError
 
 
 def inspect(out: o.Out, json: o.Json = False) -> None:
-    """Check every file of the index OUT against its checksum, and show what is in it."""
+    """Check an index and show what is in it.
+
+    Every file is compared with its checksum; OUT is the index, finished or half-built.
+    """
     from headwater.index.integrity import damaged
     from headwater.report.contents import content_rows, contents
 

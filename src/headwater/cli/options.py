@@ -24,6 +24,9 @@ Columns = Annotated[
 Kind = Annotated[Text, typer.Option(help="text, prompt, messages or tokens, where several fit.")]
 MaxLength = Annotated[Number, typer.Option(help="Tokens of a chunk: the training's own.")]
 Overlap = Annotated[int, typer.Option(help="Tokens repeated between chunks of a document.")]
+Packing = Annotated[
+    bool, typer.Option("--packing", help="Documents end to end, cut into full windows.")
+]
 Truncate = Annotated[bool, typer.Option("--truncate", help="Keep a document's first chunk only.")]
 Bos = Annotated[
     bool | None,

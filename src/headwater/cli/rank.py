@@ -35,7 +35,10 @@ def rank(
     device: o.Device = None,
     json: o.Json = False,
 ) -> None:
-    """Rank the examples of the index OUT, or groups of them, by the mean of the queries."""
+    """Rank examples, or groups, for curation.
+
+    From most to least supporting the mean of the queries; OUT is the index.
+    """
     from headwater.cli.queries import choose_method, open_index, read_queries
     from headwater.methods.scoring import rank as rank_examples
 

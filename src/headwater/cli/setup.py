@@ -32,6 +32,7 @@ class Setup:
     max_length: int | None = None
     overlap: int = 0
     truncate: bool = False
+    packing: bool = False
     bos: bool | None = None
     eos: bool | None = None
     prompt_loss: bool = False
@@ -64,6 +65,12 @@ class Setup:
 
         columns = parse_columns(self.column or [])
         return Corpus.open(self.corpus, columns=columns, kind=self.kind, skip_bad=self.skip_bad)
+
+    def packed(self, task: Any, corpus: Corpus) -> Corpus:
+        """The corpus as windows, where the training packed its documents."""
+        from headwater.tasks.packing import pack
+
+        return pack(task, corpus) if self.packing else corpus
 
     def load_task(self) -> CausalLM:
         """The model with its tokenizer, as it was trained."""

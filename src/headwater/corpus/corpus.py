@@ -302,7 +302,8 @@ def _settle(rows: RowSource, renames: dict[str, str], kind: str | None, skip_bad
 
 def _as_error(bad: BadRow) -> InputError:
     return InputError(
-        f"{bad.place}: {bad.reason}", do="correct it, or leave bad rows out with skip_bad=True (--skip-bad)"
+        f"{bad.place}: {bad.reason}",
+        do="correct it, or leave bad rows out with skip_bad=True (--skip-bad)",
     )
 
 

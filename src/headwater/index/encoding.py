@@ -143,8 +143,10 @@ def decode(
     blocks: Sequence[Block], basis: Basis, stored: torch.Tensor, scale: torch.Tensor | None
 ) -> torch.Tensor:
     """Features in their own coordinates, float32 [n, size]."""
-    return basis.backward(blocks, coordinates(blocks, stored, scale)) if scale is not None else (
-        stored.float()
+    return (
+        basis.backward(blocks, coordinates(blocks, stored, scale))
+        if scale is not None
+        else (stored.float())
     )
 
 

@@ -76,12 +76,13 @@ class View(Method):
 
     def check(self, index: Index) -> None:
         """Raise InputError when the index's features are not those the method needs."""
-        output = index.manifest["features"]["output"]
-        if self.weighted and output != "margin":
+        found = index.manifest["features"]["output"]
+        needed = "margin" if self.weighted else "loss"
+        if found != needed:
             raise InputError(
-                f"{self.title} needs margin features",
-                expected="an index built with output='margin' (--output margin)",
-                found=f"output '{output}'",
+                f"{self.title} needs {needed} features",
+                expected=f"an index built with output='{needed}' (--output {needed})",
+                found=f"output '{found}'",
             )
 
     def directions(self, index: Index, prepared: Prepared, u: np.ndarray[Any, Any]) -> torch.Tensor:

@@ -51,9 +51,7 @@ class PackedRows:
         return [*self.corpus.describe()["sources"], packing]
 
 
-def _window(
-    number: int, ids: list[int], labels: list[int], names: list[tuple[str, int]]
-) -> Row:
+def _window(number: int, ids: list[int], labels: list[int], names: list[tuple[str, int]]) -> Row:
     documents = [{"id": name, "tokens": count} for name, count in names]
     values = {"id": f"window-{number}", "input_ids": ids, "labels": labels, "documents": documents}
     return Row("packed", number + 1, values)
