@@ -1,12 +1,13 @@
 """Scan speed beside the machine's own limits and faiss, and recall of the storage types.
 
-    python benchmarks/scan.py [--rows 4096] [--size 53760] [--faiss PYTHON] [--index INDEX] [--json F]
+    python benchmarks/scan.py [--rows 4096] [--size 53760] [--json F]
+    python benchmarks/scan.py --index INDEX --queries QUERIES.jsonl [--json F]
 
 Speed is measured on random features of the given shape, held in memory: one query over fp16 against
 the machine's read bandwidth, many over int8 against the bare integer matrix product of the same
-shape. faiss (IndexFlatIP, IndexScalarQuantizer) runs in the same process where it can be imported.
-With `--index` (a float32 index of a real model and its queries as JSON Lines via --queries), recall@100
-of int8 and fp16 against float32 is measured for GradDot, GradCos and TrackStar.
+shape. faiss (IndexFlatIP, IndexScalarQuantizer) runs in the same process where it is installed.
+With `--index` (a float32 index of a real model), recall@100 of int8 and fp16 against float32 is
+measured for GradDot, GradCos and TrackStar.
 """
 
 from __future__ import annotations

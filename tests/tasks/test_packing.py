@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from models import byte_tokenizer, tiny_llama
 
 import headwater as hw
+from models import byte_tokenizer, tiny_llama
 
 TEXTS = ["abcdefghij", "klm", "nopqrstuvwxyz", "ab"]
 

@@ -3,8 +3,9 @@
 A method that whitens magnifies quiet directions, and with them the rounding error there; a plain
 inner product lives in the loud ones. So int8 and fp16 are taken half way: per block `z = R^-1/4 u`,
 with R from the calibration sample, which leaves both kinds of method about the same precision. It
-also evens out the sizes of blocks, so int8 numbers share a scale over a band of neighbouring blocks,
-wide enough for integer matrix products to run at full speed; fp16 numbers share one per example.
+also evens out the sizes of blocks, so int8 numbers share a scale over a band of neighbouring
+blocks, wide enough for integer matrix products to run at full speed; fp16 numbers share one per
+example.
 """
 
 from __future__ import annotations

@@ -115,6 +115,6 @@ class Products:
 
 
 def _half(row: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """A direction in fp16 with the factor that was taken out, so that nothing over- or underflows."""
+    """A direction in fp16 and the factor taken out of it, so that nothing over- or underflows."""
     top = float(row.abs().max().clamp(min=1e-30))
     return (row / top).half(), top
