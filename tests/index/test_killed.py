@@ -122,3 +122,5 @@ def test_nothing_is_lost_while_an_append_is_half_done(tmp_path: Path) -> None:
         assert opened.verify() == []
         after = tree(tmp_path / "index")
         assert {name: after[name] for name in before} == before
+    built(tmp_path / "index")  # and what was begun is gone when it is not gone on with
+    assert tree(tmp_path / "index") == before

@@ -40,8 +40,8 @@ def spoilt() -> np.ndarray[Any, Any]:
 
 
 def build(folder: Path | None, u: Any, **options: Any) -> hw.Index:
+    plan = hw.Plan(shard_rows=5, skip_bad=True, budget=options.pop("budget", None))
     features = hw.Features(projection=None, **({"storage": "float32"} | options))
-    plan = hw.Plan(shard_rows=5, skip_bad=True)
     return hw.Index.build(folder, Given(), given_corpus(u), features, plan)
 
 
@@ -100,11 +100,13 @@ def test_the_statistics_are_those_of_what_is_left() -> None:
         assert np.allclose(mean.numpy(), part.T @ part / len(good), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("budget", [2, None])
 @pytest.mark.parametrize("storage", ["int8", "float32"])
-def test_a_document_with_one_bad_chunk_is_left_out_whole(storage: str) -> None:
+def test_a_document_with_one_bad_chunk_is_left_out_whole(storage: str, budget: int) -> None:
+    """Also when its other chunks were in batches before."""
     u = np.stack([vectors(4, seed=s) for s in range(6)])  # six documents of four chunks
     u[2, 3, 5] = np.nan
-    index = build(None, u, storage=storage)
+    index = build(None, u, storage=storage, budget=budget)
     assert [one["example"] for one in index.skipped()] == ["e0002"]
     scores = hw.scores(index, given_query(vectors(1, seed=9)[0]), method=hw.GradDot())[0]
     assert scores[2] == 0
