@@ -89,7 +89,7 @@ class Ours:
 
         self.count += 1
         times: dict[str, float] = {}
-        calibrate, shards = stage.calibrate, stage._build_shards
+        calibrate, shards = stage.calibrate, stage.build_shards
 
         def timed(name: str, function: Any) -> Any:
             def run(*given: Any) -> Any:
@@ -102,12 +102,12 @@ class Ours:
             return run
 
         stage.calibrate = timed("calibration", calibrate)
-        stage._build_shards = timed("shards", shards)
+        stage.build_shards = timed("shards", shards)
         try:
             plan = hw.Plan(budget=self.budget)
-            hw.Index.build(self.folder / str(self.count), self.task, self.corpus, None, plan)
+            hw.Index.build(self.folder / str(self.count), self.task, self.corpus, hw.Features(), plan)
         finally:
-            stage.calibrate, stage._build_shards = calibrate, shards
+            stage.calibrate, stage.build_shards = calibrate, shards
         self.calibration.append(times["calibration"])
         return times["shards"]
 

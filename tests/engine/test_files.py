@@ -101,7 +101,8 @@ def test_data_reaches_the_disk_before_the_name(
 def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
     kept = ["a.json", ".lock", "b.json.7.tmp", ".b.json.7.tmp", ".ab.json.7.tmp"]
     for name in [*kept, ".a.json.12.tmp", ".a.json.345.tmp"]:
-        (tmp_path / name).touch()
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".tmpS9KnvQ").touch()  # a writer's own temporary file
     sweep(tmp_path, "a.json")
     assert sorted(os.listdir(tmp_path)) == sorted(kept)
     sweep(tmp_path)

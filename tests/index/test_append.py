@@ -135,7 +135,7 @@ def test_workers_share_an_append(tmp_path: Path) -> None:
 
 def test_nothing_is_appended_to_what_is_not_finished(tmp_path: Path) -> None:
     given_index(tmp_path / "a", OLD, shard_rows=4, storage="int8", worker=(0, 2))
-    index = hw.Index(tmp_path / "a", read_manifest(tmp_path / "a"), Given())
+    index = hw.Index.open(tmp_path / "a", Given(), unfinished=True)
     before = tree(index.path)
     with pytest.raises(InputError, match="not finished"):
         index.append(MORE)

@@ -97,7 +97,7 @@ def test_an_append_stopped_at_every_change_of_a_file(tmp_path: Path) -> None:
             manifest = read_manifest(folder)
             unrecorded = manifest["corpus"]["documents"] == 8
             if unrecorded or (after % 2 and not manifest["complete"]):
-                index.append(added)
+                hw.Index.open(folder, Given(), unfinished=True).append(added)
             else:
                 hw.Index.build(folder, Given(), given_corpus(vectors(8)), FEATURES)
             assert tree(folder) == whole, after

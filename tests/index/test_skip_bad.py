@@ -140,7 +140,7 @@ class Picky(Given):
     """Refuses some documents, as a language model refuses a text without tokens."""
 
     def chunks(self, document: Any) -> Any:
-        if document.id in ("e0001", "e0006"):
+        if document.id in ("e0001", "e0006", "z0280"):
             raise InputError(f"Document {document.id} has no token to learn from")
         return super().chunks(document)
 
@@ -168,6 +168,14 @@ def hw_mismatch() -> type[Exception]:
     from headwater.engine.errors import MismatchError
 
     return MismatchError
+
+
+def test_nothing_is_left_of_a_corpus_that_cannot_be_used(tmp_path: Path) -> None:
+    """Though shards of it were written before the document that cannot be used was met."""
+    features, plan = hw.Features(projection=None), hw.Plan(shard_rows=60)
+    with pytest.raises(InputError, match="z0280 has no token"):
+        hw.Index.build(tmp_path, Picky(), given_corpus(vectors(290), "z"), features, plan)
+    assert not list(tmp_path.rglob("*.parquet"))
 
 
 def test_bad_rows_of_a_file_are_listed_and_counted(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,12 +22,17 @@ from headwater.engine.errors import BusyError, DamageError, InputError, Resource
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file, then put it in place of `path` in one step.
 
+    The file is written in a folder of its own, since writers may make temporary files themselves;
+    whatever a killed one leaves is below `.<name>.<process>.tmp`, and `sweep` finds it.
+
     Raises:
         ResourceError: when the disk is full; the temporary file is gone then.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     make_folder(path.parent)
+    room = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = room / path.name
     try:
+        room.mkdir(exist_ok=True)
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -37,13 +43,13 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise disk_error(path, error) from error
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
         if "No space left" in str(error):  # safetensors and arrow raise errors of their own
             raise disk_error(path, OSError(errno.ENOSPC, "No space left on device")) from error
         raise
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
 
 
 def make_folder(path: Path) -> None:
@@ -57,7 +63,7 @@ def make_folder(path: Path) -> None:
 def sweep(folder: Path, name: str = "*") -> None:
     """Remove what killed writers of `folder / name` left; only for who holds their lock."""
     for path in folder.glob(f".{name}.*.tmp"):
-        path.unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def disk_error(path: Path, error: OSError) -> ResourceError | InputError:

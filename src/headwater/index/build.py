@@ -218,7 +218,8 @@ def finish(folder: Path) -> bool:
             manifest["statistics"] = _merge(folder, manifest, names)
             manifest["shards"], manifest["complete"] = shards, True
             write_manifest(folder, manifest)
-        sweep(folder / "statistics")
+        for place in (".", "corpus", "statistics", "features", "done"):
+            sweep(folder / place)  # every shard is done: nobody writes here now
         for name in names:
             sums_path(folder, name).unlink(missing_ok=True)
             (folder / "done" / f".{name}.lock").unlink(missing_ok=True)

@@ -104,7 +104,12 @@ class Index:
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], task: Task | None = None, *, trust_model: bool = False
+        cls,
+        path: str | os.PathLike[str],
+        task: Task | None = None,
+        *,
+        trust_model: bool = False,
+        unfinished: bool = False,
     ) -> Index:
         """Open an index.
 
@@ -112,13 +117,14 @@ class Index:
             path: its folder.
             task: the task it was built with; for language models it loads itself when needed.
             trust_model: load the model that the manifest names although another user wrote it.
+            unfinished: take one that is not finished, too: to go on with an append.
 
         Raises:
             InputError: when there is none, or it is not finished.
         """
         folder = Path(path)
         manifest = read_manifest(folder)
-        if not manifest["complete"]:
+        if not (manifest["complete"] or unfinished):
             raise _unfinished(folder, manifest)
         index = cls(folder, manifest, task, trusted=trust_model)
         if task is not None:
