@@ -105,7 +105,9 @@ class Ours:
         stage.build_shards = timed("shards", shards)
         try:
             plan = hw.Plan(budget=self.budget)
-            hw.Index.build(self.folder / str(self.count), self.task, self.corpus, hw.Features(), plan)
+            hw.Index.build(
+                self.folder / str(self.count), self.task, self.corpus, hw.Features(), plan
+            )
         finally:
             stage.calibrate, stage.build_shards = calibrate, shards
         self.calibration.append(times["calibration"])

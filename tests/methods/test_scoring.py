@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from headwater.methods.method import choose_blocks
 from headwater.methods.registry import METHODS, method_by_name
 from headwater.methods.scoring import Keeper
 from headwater.methods.trackstar import crossing
-from models import Mlp, class_loss, class_margin
+from models import SENTENCES, Mlp, byte_tokenizer, class_loss, class_margin, tiny_llama
 
 
 @cache
@@ -233,3 +234,14 @@ def test_refused(name: str) -> None:
         make()
     assert match in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_damaged_norms_are_measured_again(tmp_path: Path) -> None:
+    corpus = hw.Corpus.from_columns({"text": SENTENCES})
+    task = hw.CausalLM(tiny_llama(), byte_tokenizer(), max_length=64)
+    index = hw.Index.build(tmp_path / "index", task, corpus)
+    query = hw.Query("The capital of Peru", " is Lima")
+    before = hw.scores(index, query)
+    for path in (index.path / "views").iterdir():
+        path.write_bytes(b"not norms")
+    assert (hw.scores(index, query) == before).all()

@@ -141,6 +141,7 @@ def _append(setup: Setup, out: Path) -> Index:
         model=setup.model,
         device=setup.device,
         trust_remote_code=setup.trust_remote_code,
+        unfinished=True,  # an append that was stopped goes on
     )
     index.append(setup.packed(index.task, corpus), setup.plan())
     return index

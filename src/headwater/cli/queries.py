@@ -102,6 +102,7 @@ def open_index(
     trust_model: bool = False,
     trust_remote_code: bool = False,
     device: str | None = None,
+    unfinished: bool = False,
 ) -> Index:
     """Open an index; with `model`, its model is taken from there.
 
@@ -110,7 +111,7 @@ def open_index(
     """
     from headwater.index.index import Index
 
-    index = Index.open(path, trust_model=trust_model)
+    index = Index.open(path, trust_model=trust_model, unfinished=unfinished)
     options: dict[str, Any] = {}
     if device is not None:
         options["device"] = device

@@ -13,12 +13,13 @@ import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
-from headwater.engine.errors import InputError
+from headwater.engine.errors import HeadwaterError, InputError
 from headwater.engine.files import write_atomic
 from headwater.engine.progress import Progress
 from headwater.index.encoding import coordinates, decode
@@ -160,8 +161,9 @@ def document_norms(
         f"{'identity' if inverse is None else inverse.digest}|{list(chosen)}|{len(index)}".encode()
     ).hexdigest()[:24]
     path = index.path / "views" / f"{digest}.safetensors"
-    if path.exists():
-        return map_tensors(path)["norm"].numpy()
+    kept = _kept(path, len(index))
+    if kept is not None:
+        return kept
     norms = torch.cat(list(_norms(index, inverse, chosen))).sqrt()
     _remember(path, norms)
     return norms.numpy()
@@ -236,7 +238,18 @@ def document_ranges(shard: Shard) -> Iterator[tuple[int, int]]:
         start = end
 
 
-def _remember(path: Any, norms: torch.Tensor) -> None:
+def _kept(path: Path, count: int) -> np.ndarray[Any, Any] | None:
+    """Norms that were kept earlier; None where there are none, or they are damaged."""
+    if not path.exists():
+        return None
+    try:
+        norms = map_tensors(path).get("norm")
+    except HeadwaterError:
+        return None
+    return norms.numpy() if norms is not None and len(norms) == count else None
+
+
+def _remember(path: Path, norms: torch.Tensor) -> None:
     from safetensors.torch import save_file
 
     try:
