@@ -200,7 +200,7 @@ def report(
             }
         )
     print(
-        f"\n{args.model}, {args.n} examples, {tokens} tokens, {args.dtype}, {args.threads} threads"
+        f"\n{Path(args.model).name}, {args.n} examples, {tokens} tokens, {args.dtype}, {args.threads} threads"
     )
     print(
         f"{'':14} {'tokens/s':>9}  {'of a step':>22}  {'of the floor':>22}  {'bytes/example':>13}"
@@ -213,8 +213,10 @@ def report(
     print(f"peak memory above start, MB: floor {peaks['floor']:.0f}, headwater {ours.peak:.0f}")
     print(f"calibration, s: {spread(ours.calibration)}")
     if args.json:
+        said = {k: v for k, v in vars(args).items() if k not in ("peer", "json")}
+        said |= {k: Path(said[k]).name for k in ("model", "corpus")}
         whole = {
-            "arguments": {k: v for k, v in vars(args).items() if k not in ("peer", "json")},
+            "arguments": said,
             "tokens": tokens,
             "torch": torch.__version__,
             "peak_mb": {**peaks, "headwater": ours.peak},
