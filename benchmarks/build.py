@@ -81,7 +81,6 @@ class Ours:
         self.corpus = hw.Corpus.from_columns({"input_ids": rows})
         self.count = 0
         self.calibration: list[float] = []
-        self.peak = 0.0
 
     def __call__(self) -> float:
         """Seconds of the shards: gradients, autocorrelation, encoding, writing."""
@@ -96,7 +95,6 @@ class Ours:
                 with Measured() as measured:
                     result = function(*given)
                 times[name] = measured.wall
-                self.peak = max(self.peak, measured.peak - measured.before)
                 return result
 
             return run
@@ -152,12 +150,10 @@ def main() -> None:
         def run() -> float:
             with Measured() as measured:
                 run_loop(task.model, batches, mode, names)
-            peaks[mode] = max(peaks.get(mode, 0.0), measured.peak - measured.before)
             return measured.wall
 
         return run
 
-    peaks: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "tokens.json"
         data.write_text(json.dumps(rows))
@@ -174,7 +170,7 @@ def main() -> None:
         found = interleaved(jobs, args.rounds)
         features = hw.Index.open(Path(folder) / "index" / "1", task)
         size = bytes_per_row(features.blocks, features.features.storage)
-    report(args, found, tokens, size, jobs, ours, peaks)
+    report(args, found, tokens, size, jobs, ours)
 
 
 def report(
@@ -184,7 +180,6 @@ def report(
     size: int,
     jobs: dict[str, Any],
     ours: Ours,
-    peaks: dict[str, float],
 ) -> None:
     floors, steps = found["floor"], found["step"]
     table = []
@@ -199,9 +194,8 @@ def report(
                 "bytes_per_example": size if name == "headwater" else record.get("bytes"),
             }
         )
-    print(
-        f"\n{Path(args.model).name}, {args.n} examples, {tokens} tokens, {args.dtype}, {args.threads} threads"
-    )
+    head = f"{Path(args.model).name}, {args.n} examples, {tokens} tokens"
+    print(f"\n{head}, {args.dtype}, {args.threads} threads")
     print(
         f"{'':14} {'tokens/s':>9}  {'of a step':>22}  {'of the floor':>22}  {'bytes/example':>13}"
     )
@@ -210,7 +204,6 @@ def report(
             f"{row['name']:14} {row['tokens_per_second']:9.0f}  {spread(row['of_step']):>22}  "
             f"{spread(row['of_floor']):>22}  {row['bytes_per_example'] or '':>13}"
         )
-    print(f"peak memory above start, MB: floor {peaks['floor']:.0f}, headwater {ours.peak:.0f}")
     print(f"calibration, s: {spread(ours.calibration)}")
     if args.json:
         said = {k: v for k, v in vars(args).items() if k not in ("peer", "json")}
@@ -219,7 +212,6 @@ def report(
             "arguments": said,
             "tokens": tokens,
             "torch": torch.__version__,
-            "peak_mb": {**peaks, "headwater": ours.peak},
             "calibration_seconds": ours.calibration,
             "rows": table,
         }
