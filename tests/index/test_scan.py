@@ -155,3 +155,17 @@ def test_a_wide_block_is_exact_in_int8(monkeypatch: pytest.MonkeyPatch) -> None:
     exact = query.astype(np.float64) @ stored_features(index, range(20)).T.astype(np.float64)
     assert error(found, exact) < CLOSE["int8"]
     assert error(found, query @ u.T) < 0.05
+
+
+def test_wide_half_precision_features_do_not_overflow() -> None:
+    """An example aligned with the query, in as many dimensions as a real model has."""
+    from headwater.gradients.layout import Block
+    from headwater.index.encoding import Basis, encode
+    from headwater.index.scan import Directions, Products
+
+    blocks = [Block(str(i), 256 * i, 16, 16) for i in range(210)]
+    u = torch.randn((4, 53760), generator=torch.Generator().manual_seed(0)).sign()
+    stored = encode(blocks, Basis.identity(blocks), u, "float16")
+    products = Products(Directions(u[:2], blocks, range(210)), "float16")
+    found = products.some(stored["u"], stored["scale"])
+    assert torch.allclose(found, u @ u[:2].T, rtol=2e-3, atol=30)

@@ -99,11 +99,14 @@ class Features:
         if self.projection is not None:
             projection = {"kind": type(self.projection).__name__, **vars(self.projection)}
         moment = self.second_moment
+        described = moment
+        if moment is not None and not isinstance(moment, str):
+            described = f"{moment.label} [{moment.digest}]"
         return {
             "projection": projection,
             "parameters": self.parameters if isinstance(self.parameters, str) else "filter",
             "output": self.output,
-            "second_moment": moment if moment is None or isinstance(moment, str) else moment.label,
+            "second_moment": described,
             "storage": self.storage,
             "seed": self.seed,
         }

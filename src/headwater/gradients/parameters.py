@@ -168,8 +168,8 @@ def coverage(model: torch.nn.Module, uses: list[Use]) -> dict[str, Any]:
     """Share of parameters attributed; what is not, by module type.
 
     Returns:
-        {"attributed": n, "total": n, "share": s, "modules": n, "missing": {type: n},
-        "frozen": n}, JSON-serialisable; numbers count parameters, tied ones once.
+        {"attributed": n, "total": n, "share": s, "modules": n, "missing": {type: n}},
+        JSON-serialisable; numbers count parameters, tied ones once.
     """
     taken = {use.parameter.name for use in uses}
     owners = _owners(model)

@@ -8,6 +8,7 @@ V whole here too: every gradient is then built and divided, which is slow.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,17 @@ class SecondMoment:
     label: str
     factors: dict[str, tuple[Array, Array]]
     full: dict[str, Array] = field(default_factory=dict[str, Array])
+
+    @property
+    def digest(self) -> str:
+        """A hash of the values: two states of one label are not the same."""
+        digest = hashlib.sha256()
+        for name in sorted(self.factors):
+            values = [*self.factors[name], *([self.full[name]] if self.exact else [])]
+            digest.update(name.encode())
+            for value in values:
+                digest.update(np.ascontiguousarray(value, dtype=np.float64).tobytes())
+        return digest.hexdigest()[:16]
 
     @property
     def exact(self) -> bool:

@@ -129,7 +129,7 @@ def encode(
         return {"u": u.float().contiguous(), **result}
     z = basis.forward(blocks, u)
     if storage == "float16":
-        scale = z.abs().amax(dim=1, keepdim=True).clamp(min=1e-30) / 1024
+        scale = z.abs().amax(dim=1, keepdim=True).clamp(min=1e-30)
         return {"u": (z / scale).half(), "scale": scale, **result}
     parts = bands(blocks)
     tops = [z[:, part].abs().amax(dim=1) for part in parts]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FEW = 4  # queries up to which fp16 goes through matrix-vector products
 ROWS = 1024  # rows taken at a time
+HALF_COLUMNS = 32768  # of an fp16 product: no entry exceeds 1, so no sum exceeds 65,504
 INT_COLUMNS = 131072  # of an int8 product; beyond 133,144 its int32 sums would wrap
 
 
@@ -93,8 +94,12 @@ class Products:
     def _float16(self, u: torch.Tensor) -> torch.Tensor:
         if self.count > FEW:
             return u.float() @ self.w.T
-        columns = [torch.mv(u, half).float() * back for half, back in self._halves]
-        return torch.stack(columns, dim=1)
+        total = torch.zeros((len(u), self.count))
+        for number, (half, back) in enumerate(self._halves):
+            for start in range(0, len(half), HALF_COLUMNS):
+                part = slice(start, start + HALF_COLUMNS)
+                total[:, number] += torch.mv(u[:, part], half[part]).float() * back
+        return total
 
     def _int8(self, u: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         rows = len(u)

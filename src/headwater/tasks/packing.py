@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from headwater.corpus.content import check_renames, detect
 from headwater.corpus.corpus import Corpus
 from headwater.corpus.rows import BadRow, Row
+from headwater.engine.errors import InputError
 
 if TYPE_CHECKING:
     from headwater.tasks.causal_lm import CausalLM
@@ -31,7 +32,11 @@ class PackedRows:
         names: list[tuple[str, int]] = []  # document and its tokens in the window being filled
         number, size = 0, self.task.max_length
         for document in self.corpus.documents():
-            encoded = self.task.encode(document)
+            try:
+                encoded = self.task.encode(document)
+            except InputError as error:
+                yield BadRow(f"document {document.id}", 1, str(error))
+                continue
             at, new_labels = encoded.ids.tolist(), encoded.labels.tolist()
             while at:
                 room = size - len(ids)
@@ -40,9 +45,10 @@ class PackedRows:
                 names.append((document.id, min(room, len(at))))
                 at, new_labels = at[room:], new_labels[room:]
                 if len(ids) == size:
-                    yield _window(number, ids, labels, names)
+                    if learnable(labels):
+                        yield _window(number, ids, labels, names)
                     number, ids, labels, names = number + 1, [], [], []
-        if len(ids) > 1:
+        if learnable(labels):
             yield _window(number, ids, labels, names)
 
     def describe(self) -> list[dict[str, Any]]:
@@ -51,9 +57,19 @@ class PackedRows:
         return [*self.corpus.describe()["sources"], packing]
 
 
+def learnable(labels: list[int]) -> bool:
+    """Whether a window holds a token that is learnt; its first one is predicted by nothing."""
+    return any(label >= 0 for label in labels[1:])
+
+
 def _window(number: int, ids: list[int], labels: list[int], names: list[tuple[str, int]]) -> Row:
     documents = [{"id": name, "tokens": count} for name, count in names]
-    values = {"id": f"window-{number}", "input_ids": ids, "labels": labels, "documents": documents}
+    values = {
+        "id": f"window-{number}:{names[0][0]}",
+        "input_ids": ids,
+        "labels": labels,
+        "documents": documents,
+    }
     return Row("packed", number + 1, values)
 
 
@@ -64,7 +80,7 @@ def pack(task: CausalLM, corpus: Corpus) -> Corpus:
         task: its tokenizer and BOS/EOS conventions join the documents. corpus: what is packed.
 
     Returns:
-        A corpus of kind "tokens" with ids `window-0`, `window-1`, ...; metadata `documents` lists
+        A corpus of kind "tokens" with ids `window-<number>:<its first document>`; metadata `documents` lists
         the ids and token counts of the documents in each.
     """
     rows = PackedRows(task, corpus)
