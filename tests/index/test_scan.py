@@ -159,6 +159,8 @@ def test_a_wide_block_is_exact_in_int8(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_wide_half_precision_features_do_not_overflow() -> None:
     """An example aligned with the query, in as many dimensions as a real model has."""
+    import torch
+
     from headwater.gradients.layout import Block
     from headwater.index.encoding import Basis, encode
     from headwater.index.scan import Directions, Products

@@ -64,12 +64,8 @@ def learnable(labels: list[int]) -> bool:
 
 def _window(number: int, ids: list[int], labels: list[int], names: list[tuple[str, int]]) -> Row:
     documents = [{"id": name, "tokens": count} for name, count in names]
-    values = {
-        "id": f"window-{number}:{names[0][0]}",
-        "input_ids": ids,
-        "labels": labels,
-        "documents": documents,
-    }
+    name = f"window-{number}:{names[0][0]}"
+    values = {"id": name, "input_ids": ids, "labels": labels, "documents": documents}
     return Row("packed", number + 1, values)
 
 
@@ -80,8 +76,8 @@ def pack(task: CausalLM, corpus: Corpus) -> Corpus:
         task: its tokenizer and BOS/EOS conventions join the documents. corpus: what is packed.
 
     Returns:
-        A corpus of kind "tokens" with ids `window-<number>:<its first document>`; metadata `documents` lists
-        the ids and token counts of the documents in each.
+        A corpus of kind "tokens" with ids `window-<number>:<its first document>`; metadata
+        `documents` lists the ids and token counts of the documents in each.
     """
     rows = PackedRows(task, corpus)
     columns = ["id", "input_ids", "labels", "documents"]
