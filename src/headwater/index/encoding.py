@@ -11,9 +11,8 @@ example.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 if TYPE_CHECKING:
@@ -171,8 +170,3 @@ def bytes_per_row(blocks: Sequence[Block], storage: str) -> int:
     width = {"int8": 1, "float16": 2, "float32": 4}[storage]
     scales = {"int8": len(bands(blocks)), "float16": 1, "float32": 0}[storage]
     return size * width + 4 * (scales + len(blocks))
-
-
-def as_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    """A CPU tensor as numpy, without a copy."""
-    return tensor.detach().cpu().numpy()
