@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from headwater.methods.grad_cos import GradCos as GradCos
     from headwater.methods.grad_dot import GradDot as GradDot
     from headwater.methods.logra import LoGra as LoGra
-    from headwater.methods.logra import LRelatIF as LRelatIF
+    from headwater.methods.relatif import LRelatIF as LRelatIF
     from headwater.methods.scoring import rank as rank
     from headwater.methods.scoring import scores as scores
     from headwater.methods.scoring import self_influence as self_influence
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from headwater.tasks.query import Query as Query
     from headwater.tasks.task import Task as Task
     from headwater.training.run import TrainingRun as TrainingRun
+    from headwater.training.second_moment import load_second_moment as load_second_moment
 
 __version__ = "0.1.0"
 
@@ -52,7 +53,7 @@ _WHERE = {
     "GradCos": "methods.grad_cos",
     "GradDot": "methods.grad_dot",
     "LoGra": "methods.logra",
-    "LRelatIF": "methods.logra",
+    "LRelatIF": "methods.relatif",
     "rank": "methods.scoring",
     "scores": "methods.scoring",
     "self_influence": "methods.scoring",
@@ -64,6 +65,7 @@ _WHERE = {
     "Query": "tasks.query",
     "SecondMoment": "gradients.second_moment",
     "TrainingRun": "training.run",
+    "load_second_moment": "training.second_moment",
     "Task": "tasks.task",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from small_facts import COLOURS, FEATURES, NAMES, corpus, rows, task
 
 import headwater as hw
 from headwater.answer.calibration import judge, random_completions, specificity
-from headwater.answer.tokens import stored_features
+from headwater.answer.tokens import stored_features, text_of
 from headwater.engine.errors import InputError
+from models import byte_tokenizer
 
 ASKED = hw.Query("The owl is", " white")
 METHODS: list[Any] = [hw.GradDot(), hw.GradCos(), hw.LoGra(), hw.LRelatIF(), hw.TrackStar()]
@@ -343,6 +345,7 @@ def test_a_line_for_the_pair_viewer(index: hw.Index) -> None:
         {"method": hw.GradCos()},
         {"method": hw.LoGra(damping=0.3), "by": ["source"], "top": 2},
         {"method": hw.TrackStar(), "modules": ["*mlp*"], "calibrate": False, "tokens": False},
+        {"method": hw.TrackStar(damping=0.2, mixing=0.5), "groups": ("source", ["legs"])},
     ],
 )
 def test_an_answer_tells_how_to_get_it_again(index: hw.Index, options: dict[str, Any]) -> None:
@@ -389,3 +392,16 @@ def test_examples_without_text_are_not_taken_for_each_other() -> None:
     assert answer.judgement.stands_out is None
     assert answer.reproduce == {}
     json.dumps(answer.to_dict(), allow_nan=False)
+
+
+def test_a_character_of_several_tokens_stands_once() -> None:
+    tokenizer = byte_tokenizer()
+    held = SimpleNamespace(task=SimpleNamespace(tokenizer=tokenizer))
+    text = "a ☃ b"  # three bytes, three tokens
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    made = text_of(held, ids)  # type: ignore[arg-type]
+    assert "".join(made) == text
+    assert len(made) == len(ids)
+    assert made.count("") == 2
+    assert "\ufffd" not in "".join(made)
+    assert text_of(held, [ids[0], ids[-4]])[0] == "a"  # type: ignore[arg-type]

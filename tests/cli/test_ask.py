@@ -56,6 +56,39 @@ def test_the_command_that_reproduces_it(hw: Command, built: Path) -> None:
     assert first["groups"]["source"]
 
 
+def test_only_some_examples(hw: Command, built: Path, queries: Path, tmp_path: Path) -> None:
+    whole = hw("ask", built, PROMPT, COMPLETION, "--top", 50, "--json").json["proponents"]
+    ids = tmp_path / "some.txt"
+    ids.write_text("\n".join(one["id"] for one in whole[3:7]))
+    ended = hw("ask", built, PROMPT, COMPLETION, "--ids", ids, "--damping", 0.1, "--json")
+    assert ended.code == 0, ended.err
+    found = ended.json
+    assert [one["id"] for one in found["proponents"]] == [one["id"] for one in whole[3:7]]
+    assert found["examples"] == 4
+    assert found["proponents"][0]["percentile"] == 75
+    command = shlex.split(found["reproduce"]["command"])
+    assert command[command.index("--ids") + 1] == str(ids)
+    again = hw(*command[1:], "--json").json
+    assert again["proponents"] == found["proponents"]
+    where = ("--where", "source=Peru", "--where", "source=Japan")
+    ended = hw("ask", built, PROMPT, COMPLETION, *where, "--mixing", 0.5, "--json").json
+    assert {one["metadata"]["source"] for one in ended["proponents"]} == {"Peru", "Japan"}
+    assert "--where source=Japan" in ended["reproduce"]["command"]
+    assert "--mixing 0.5" in ended["reproduce"]["command"]
+    ranked = hw("rank", built, "--queries", queries, "--where", "source=Peru", "--json").lines
+    assert {row["name"].partition("-")[0] for row in ranked} == {"Peru"}
+    assert len(ranked) == 4
+    for words, said in (
+        (("--where", "source"), "COLUMN=VALUE"),
+        (("--where", "source=Peru", "--where", "id=3"), "several columns"),
+        (("--where", "source=Nowhere"), "No example is left"),
+        (("--ids", tmp_path / "none.txt"), "cannot be read"),
+        (("--method", "logra", "--mixing", 0.5), "trackstar"),
+        (("--method", "gradcos", "--damping", 0.5), "does not take"),
+    ):
+        assert said in hw("ask", built, PROMPT, COMPLETION, *words).error
+
+
 def test_many_queries_are_lines(hw: Command, built: Path, queries: Path, tmp_path: Path) -> None:
     pair = tmp_path / "pair.jsonl"
     ended = hw("ask", built, "--queries", queries, "--json", "--jsonl-pair", pair, "--no-tokens")

@@ -119,3 +119,24 @@ def test_before_anything_is_done(seconds: Clock) -> None:
 )
 def test_times_as_people_read_them(given: float, read: str) -> None:
     assert clock(given) == read
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_step_inside_another_leaves_no_line(
+    monkeypatch: pytest.MonkeyPatch, seconds: Clock, terminal: bool
+) -> None:
+    shown = screen(monkeypatch, terminal=terminal)
+    with Progress("answering", 3, "queries") as outer:
+        for _ in range(3):
+            with Progress("scanning", 2, "examples") as inner:
+                for _ in range(2):
+                    seconds.now += 3
+                    inner.advance()
+            outer.advance()
+    if terminal:
+        assert shown.getvalue().count("\n") == 1
+        assert shown.getvalue().rstrip("\n").split("\r")[-1].count("answering") == 1
+    else:
+        last = shown.getvalue().splitlines()[-1]
+        assert "answering" in last
+        assert not [x for x in shown.getvalue().splitlines() if "scanning  100%" in x]

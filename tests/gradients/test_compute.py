@@ -46,6 +46,22 @@ def test_low_precision_models(make: Any, projection: Any) -> None:
 
 
 @pytest.mark.parametrize("output", ["loss", "margin"])
+@pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2], ids=["llama", "gpt2"])
+def test_autocast_is_near_and_leaves_the_weights_alone(make: Any, output: str) -> None:
+    exact = gradients_of(make, parameters="all", output=output).batch(CHUNKS[:3])
+    model = make(dtype=torch.float32)
+    task = CausalLM(model, byte_tokenizer(), autocast=torch.bfloat16)
+    low = Gradients(task, Features(parameters="all", output=output))
+    made = low.batch(CHUNKS[:3])
+    assert made.u.dtype == torch.float32
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert 1e-5 < relative(made.u, exact.u) < 0.1
+    assert task.describe()["dtype"] == "autocast"
+    shares = low.positions(CHUNKS[0], made.u[0].numpy())
+    assert np.isfinite(shares).all()
+
+
+@pytest.mark.parametrize("output", ["loss", "margin"])
 @pytest.mark.parametrize("parameters", ["linear", "all"])
 @pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2], ids=["llama", "gpt2"])
 def test_batch_padding_and_position_do_not_matter(make: Any, parameters: str, output: str) -> None:

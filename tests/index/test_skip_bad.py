@@ -1,4 +1,4 @@
-"""What cannot be used is named; with skip_bad it is left out, listed, counted, scored zero."""
+"""What cannot be used is named; with skip_bad it is left out, listed, counted, and not scored."""
 
 from __future__ import annotations
 
@@ -63,17 +63,23 @@ def test_an_example_that_is_not_finite_is_named(tmp_path: Path, output: Any, mom
 
 @pytest.mark.parametrize("storage", ["int8", "float16", "float32"])
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
-def test_skipped_examples_score_nothing_and_spoil_nothing(method: Any, storage: str) -> None:
+def test_skipped_examples_have_no_score_and_no_place(method: Any, storage: str) -> None:
     output = "margin" if method.weighted else "loss"
     index = build(None, spoilt(), storage=storage, output=output)
-    scores = hw.scores(index, given_query(vectors(1, seed=4)[0]), method=method)[0]
-    assert np.isfinite(scores).all()
+    query = given_query(vectors(1, seed=4)[0])
+    scores = hw.scores(index, query, method=method)[0]
     skipped = np.isin(np.arange(12), list(BAD))
-    assert (scores[skipped] == 0).all()
+    assert np.isnan(scores[skipped]).all()
+    assert np.isfinite(scores[~skipped]).all()
     assert (scores[~skipped] != 0).all()
+    (top,) = hw.top(index, query, 12, method=method)
+    kept = set(np.flatnonzero(~skipped).tolist())
+    assert set(top.positions) == set(top.opponent_positions) == kept
+    ranked = hw.rank(index, query, method=method)
+    assert {one.name for one in ranked} == {index.ids[i] for i in kept}
     if method.norm != "both":
         own = hw.self_influence(index, method=method)
-        assert (own[skipped] == 0).all()
+        assert np.isnan(own[skipped]).all()
         assert (own[~skipped] != 0).all()
 
 
@@ -109,7 +115,7 @@ def test_a_document_with_one_bad_chunk_is_left_out_whole(storage: str, budget: i
     index = build(None, u, storage=storage, budget=budget)
     assert [one["example"] for one in index.skipped()] == ["e0002"]
     scores = hw.scores(index, given_query(vectors(1, seed=9)[0]), method=hw.GradDot())[0]
-    assert scores[2] == 0
+    assert np.isnan(scores[2])
     right = u.sum(axis=1) @ vectors(1, seed=9)[0]
     kept = [0, 1, 3, 4, 5]
     assert np.allclose(scores[kept], right[kept], atol=0.3 if storage == "int8" else 1e-4)

@@ -108,6 +108,35 @@ def test_top_of_some_ids_and_groups() -> None:
     assert top.positions == expected_top(row, ids, 40, lambda i: ids[i] in wanted and i % 2)[0]
 
 
+def test_scores_and_ranks_of_some() -> None:
+    whole = hw.scores(index(), query(), method=hw.TrackStar())[0]
+    chosen = {"ids": ["n03", "n11", "n25"], "method": hw.TrackStar()}
+    row = hw.scores(index(), query(), **chosen)[0]
+    there = [i for i, name in enumerate(index().ids) if name in chosen["ids"]]
+    assert np.flatnonzero(np.isfinite(row)).tolist() == there
+    assert (row[there] == whole[there]).all()
+    best = sorted(there, key=lambda i: -whole[i])
+    ranked = hw.rank(index(), query(), **chosen)
+    assert [r.name for r in ranked] == [index().ids[i] for i in best]
+    texts = hw.scores(index(), query(), groups=("odd", ["True"]))[0]  # as a command line has it
+    assert np.isfinite(texts).tolist() == [bool(i % 2) for i in range(40)]
+    one = hw.rank(index(), query(), by="group", groups=("group", "g1"))
+    assert [(r.name, r.examples) for r in one] == [("g1", 10)]
+
+
+def test_self_influence_of_some_modules() -> None:
+    kinds = hw.GradDot(), hw.LoGra(), hw.LRelatIF()
+    first, last = (["layers.0.*"], ["layers.2.*"])
+    for method in kinds[:2]:  # sums over blocks
+        parts = [hw.self_influence(index(), method=method, modules=m) for m in (first, last)]
+        whole = hw.self_influence(index(), method=method)
+        np.testing.assert_allclose(parts[0] + parts[1], whole, rtol=1e-4)
+    own = hw.self_influence(index(), method=kinds[2], modules=first)
+    np.testing.assert_allclose(
+        own**2, hw.self_influence(index(), method=kinds[1], modules=first), rtol=1e-4
+    )
+
+
 def test_rank_of_examples() -> None:
     ranked = hw.rank(index(), query(), method=hw.TrackStar(), keep=0.3)
     row = hw.scores(index(), query(), method=hw.TrackStar())[0]
@@ -201,7 +230,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "k of zero": (lambda: hw.top(index(), query(), 0), "k must be positive"),
     "no query": (lambda: hw.scores(index(), []), "no query"),
     "no module": (lambda: hw.scores(index(), query(), modules=["*attn*"]), "No module"),
-    "no id": (lambda: hw.top(index(), query(), ids=["nobody"]), "No example"),
+    "no such id": (lambda: hw.top(index(), query(), ids=["nobody"]), "not in the index"),
+    "no id": (lambda: hw.top(index(), query(), ids=[]), "No example"),
     "no group": (lambda: hw.top(index(), query(), groups=("group", ["g9"])), "No example"),
     "no column": (lambda: hw.rank(index(), query(), by="source"), "no metadata column"),
     "keep of nothing": (lambda: hw.rank(index(), query(), keep=0.0), "keep is a share"),

@@ -67,9 +67,17 @@ def test_names_that_are_nothing(tmp_path: Path) -> None:
 
 def test_options_that_are_wrong(folder: Path) -> None:
     refused(folder, "Unknown dtype", dtype="float7")
+    refused(folder, "Unknown dtype", dtype="Tensor")
     refused(folder, "max_length", max_length=4096)
     with pytest.raises(InputError, match="device"):
         CausalLM.load(str(folder), device="cuda:99")
+
+
+def test_autocast_keeps_float32_weights(folder: Path) -> None:
+    task = CausalLM.load(str(folder), dtype="autocast")
+    assert task.describe()["dtype"] == task.source["dtype"] == "autocast"
+    assert next(task.model.parameters()).dtype == torch.float32
+    assert task.autocast == torch.bfloat16
 
 
 def changed(folder: Path, change: Any) -> None:

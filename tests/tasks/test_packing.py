@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import headwater as hw
+from headwater.engine.errors import MismatchError
 from models import byte_tokenizer, tiny_llama
 
 TEXTS = ["abcdefghij", "klm", "nopqrstuvwxyz", "ab"]
@@ -46,6 +47,12 @@ def test_packed_corpus_is_indexed_by_window(task: hw.CausalLM) -> None:
         f"window-{i}" for i in range(len(index))
     ]
     index.append(hw.pack(task, hw.Corpus.from_columns({"text": ["other words altogether"]})))
+    alone = hw.Corpus.from_columns({"text": ["documents by themselves"]})
+    with pytest.raises(MismatchError, match="not packed alike.*expected windows"):
+        index.append(alone)
+    plain = hw.Index.build(None, task, hw.Corpus.from_columns({"text": TEXTS}))
+    with pytest.raises(MismatchError, match="not packed alike.*found windows"):
+        plain.append(hw.pack(task, alone))
     answer = hw.ask(index, hw.Query("abcd", "ef"), top=1, tokens=False)
     assert answer.proponents[0].text in "".join(TEXTS)
     assert answer.proponents[0].text

@@ -13,6 +13,7 @@ from headwater.engine.errors import InputError, MismatchError
 from headwater.gradients.compute import Gradients
 from headwater.gradients.features import Features
 from headwater.tasks.causal_lm import CausalLM
+from headwater.training.run import Checkpoint, TrainingRun
 from headwater.training.second_moment import load_second_moment
 from models import byte_tokenizer, tiny_gpt2, tiny_llama
 
@@ -63,6 +64,9 @@ def test_from_a_file_of_torch(tmp_path: Path) -> None:
         assert read.label == inside.label == "adam, step 3"
         for name, (row, _) in inside.factors.items():
             np.testing.assert_array_equal(read.factors[name][0], row)
+    run = TrainingRun((Checkpoint(tmp_path, optimizer=tmp_path / "optimizer.pt"),))
+    assert run.second_moment(task, exact=True).exact
+    assert run.second_moment(task).digest == inside.digest
 
 
 def test_an_adapter_loaded_for_inference() -> None:

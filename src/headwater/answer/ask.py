@@ -7,9 +7,8 @@ scan; then only the few examples that are shown are looked at token by token.
 from __future__ import annotations
 
 import math
-import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +16,22 @@ import numpy as np
 
 from headwater.answer.answer import Answer, Evidence
 from headwater.answer.calibration import NULLS, judge, random_completions, specificity
-from headwater.answer.tokens import by_target, decoded, example_shares, target_parts, text_of
+from headwater.answer.reproduce import reproduce
+from headwater.answer.tokens import (
+    MOST_CHUNKS,
+    MOST_TARGETS,
+    by_target,
+    decoded,
+    example_shares,
+    stored_features,
+    target_parts,
+    text_of,
+)
 from headwater.corpus.document import content_hash, plain_text
 from headwater.engine.errors import InputError
 from headwater.engine.progress import Progress
 from headwater.index.index import QUERY_BUDGET
-from headwater.methods.registry import METHODS
+from headwater.index.selection import selected
 from headwater.methods.scoring import as_list
 from headwater.methods.trackstar import TrackStar
 from headwater.methods.view import View
@@ -31,6 +40,7 @@ from headwater.tasks.query import Query
 if TYPE_CHECKING:
     from headwater.corpus.document import Document
     from headwater.index.index import Index
+    from headwater.index.selection import Groups, Mask
     from headwater.methods.method import Method
     from headwater.methods.view import Prepared
     from headwater.tasks.task import Chunk
@@ -51,6 +61,8 @@ def ask(
     tokens: bool = True,
     by: Sequence[str] = (),
     modules: Sequence[str] | None = None,
+    ids: Collection[str] | None = None,
+    groups: Groups | None = None,
 ) -> Any:
     """The training examples behind an output.
 
@@ -62,9 +74,11 @@ def ask(
         tokens: find the words that carry each shown example's score (a pass over each).
         by: metadata columns to total by, for additive methods.
         modules: name patterns of the modules that take part.
+        ids: only examples with these ids.
+        groups: (metadata column, values): only examples of these groups.
 
     Raises:
-        InputError: for a query, a column or a method that does not fit the index.
+        InputError: for a query, a column, ids, groups or a method that does not fit the index.
     """
     wanted = as_list(queries)
     if top < 1:
@@ -78,10 +92,19 @@ def ask(
     columns = {column: index.metadata(column) for column in by}
     if not isinstance(used, View):
         raise InputError(f"ask explains views; {used.title} gives scores only", do="use hw.scores")
-    asked = {"modules": list(modules) if modules is not None else None, "by": list(by)}
-    options = {name: value for name, value in asked.items() if value}
     prepared = used.prepare(index, modules)
-    asker = Asker(index, used, prepared, top, calibrate, tokens, columns, options)
+    given: dict[str, Any] = {
+        "top": top,
+        "by": list(by),
+        "modules": None if modules is None else list(modules),
+        "ids": None if ids is None else sorted(ids),
+        "groups": None if groups is None else (groups[0], list(groups[1])),
+    }
+    options = {name: value for name, value in given.items() if value}
+    options |= {} if calibrate else {"calibrate": False}
+    options |= {} if tokens else {"tokens": False}
+    among = selected(index, ids, groups)
+    asker = Asker(index, used, prepared, top, calibrate, tokens, columns, options, among)
     answers: list[Answer] = []
     with Progress("answering", len(wanted), "queries") as progress:
         for query in wanted:
@@ -102,6 +125,8 @@ class Asker:
     tokens: bool
     columns: dict[str, list[Any]]
     options: dict[str, Any]  # of `ask`, as given, to say how to get an answer again
+    among: Mask | None  # the examples that take part
+    _reference_directions: Array | None = None
 
     def answer(self, query: Query) -> Answer:
         """Score, rank, judge, explain."""
@@ -113,25 +138,25 @@ class Asker:
         if unigrams is not None and not query.parts:
             nulls = random_completions(parts, unigrams, NULLS)
         split = target_parts(parts) if self.tokens and not query.parts else []
+        if len(split) > MOST_TARGETS:
+            notes.append(
+                f"the target has {len(split)} tokens: not split by token (at most {MOST_TARGETS})"
+            )
+            split = []
         names = [query.describe()] * (1 + len(nulls) + len(split))
         u, values = index.gradients.weighted(
             [parts, *nulls, *(part for _, part in split)], QUERY_BUDGET, names
         )
         seconds["query gradients"] = time.perf_counter() - clock
         clock = time.perf_counter()
-        references = index.calibration.references if self.calibrate else u[:0]
-        asked = np.concatenate([u[: 1 + len(nulls)], references])
-        table = np.zeros((len(asked), len(index)), dtype=np.float32)
-        for first, block in self.method.stream_features(index, self.prepared, asked):
-            table[:, first : first + block.shape[1]] = block
-        scores, null = table[0], table[1 : 1 + len(nulls)]
+        scores, null = self._scan(u[: 1 + len(nulls)])
         seconds["scan"] = time.perf_counter() - clock
         clock = time.perf_counter()
         best, worst = self._shown(scores)
-        held = table[1 + len(nulls) :]
         explain = _Explain(self, u[0], u[1 + len(nulls) :])
-        proponents = [self._evidence(e, scores, held, explain) for e in best]
-        opponents = [self._evidence(e, scores, held, explain) for e in worst]
+        proponents = [self._evidence(e, scores, explain) for e in best]
+        opponents = [self._evidence(e, scores, explain) for e in worst]
+        notes += explain.notes
         seconds["tokens"] = time.perf_counter() - clock
         probability = _probability(index, parts, float(values[0]))
         return Answer(
@@ -144,21 +169,36 @@ class Asker:
             title=self.method.title,
             unit=self.method.unit,
             additive=self.method.additive,
-            examples=len(index),
+            examples=int(np.isfinite(scores).sum()),
             proponents=proponents,
             opponents=opponents,
-            judgement=judge(float(scores.max()), null.max(axis=1).tolist(), self.method.unit),
+            judgement=judge(float(np.nanmax(scores)), null, self.method.unit),
             groups={name: _totals(groups, scores) for name, groups in self.columns.items()},
             notes=[*self.prepared.notes, *notes, *_sure(probability)],
             seconds={name: round(value, 4) for name, value in seconds.items()},
-            reproduce=self._reproduce(query),
+            reproduce=reproduce(index.path, query, self.method, self.options),
             name=query.name,
         )
 
+    def _scan(self, u: Array) -> tuple[Array, list[float]]:
+        """Scores of all examples (NaN for those that take no part), and the best of each null.
+
+        Args:
+            u: features of the query and its nulls [1 + nulls, size].
+        """
+        scores = np.full(len(self.index), np.nan, dtype=np.float32)
+        best = np.full(len(u) - 1, -np.inf)
+        for first, block in self.method.stream_features(self.index, self.prepared, u, self.among):
+            scores[first : first + block.shape[1]] = block[0]
+            best = np.fmax(best, np.fmax.reduce(block[1:], axis=1))
+        return scores, best.tolist()
+
     def _shown(self, scores: Array) -> tuple[list[_Group], list[_Group]]:
         """The best and worst examples, those of equal text folded into one."""
-        ids = np.asarray(self.index.ids)
-        return self._first(np.lexsort((ids, -scores))), self._first(np.lexsort((ids, scores)))
+        there = np.flatnonzero(np.isfinite(scores))
+        ids, scores = np.asarray(self.index.ids)[there], scores[there]
+        orders = np.lexsort((ids, -scores)), np.lexsort((ids, scores))
+        return self._first(there[orders[0]]), self._first(there[orders[1]])
 
     def _first(self, order: Array) -> list[_Group]:
         """The first `top` texts; further down as long as there are fewer, or one goes on."""
@@ -172,9 +212,7 @@ class Asker:
                 return list(groups.values())
             count *= 4
 
-    def _evidence(
-        self, group: _Group, scores: Array, references: Array, explain: _Explain
-    ) -> Evidence:
+    def _evidence(self, group: _Group, scores: Array, explain: _Explain) -> Evidence:
         position = group.position
         score = float(scores[position])
         shares, targets = explain.example(position)
@@ -182,43 +220,26 @@ class Asker:
             id=group.document.id,
             text=plain_text(group.document) or decoded(self.index, position),
             score=score,
-            percentile=float((scores < score).mean() * 100),
+            percentile=float((scores < score).sum() / np.isfinite(scores).sum() * 100),
             position=position,
             metadata=group.document.metadata,
-            specificity=specificity(score, references[:, position]),
+            specificity=specificity(score, self._references(position)),
             tokens=shares,
             by_target=targets,
             duplicates=group.duplicates,
         )
 
-    def _reproduce(self, query: Query) -> dict[str, str]:
-        if query.completion is None or not isinstance(query.prompt, str):
-            return {}
-        path = str(self.index.path)
-        words = ["headwater", "ask", path, query.prompt, query.completion]
-        if query.instead_of is not None:
-            words += ["--instead-of", query.instead_of]
-        words += ["--method", self.method.name, "--top", str(self.top)]
-        other = f", instead_of={query.instead_of!r}" if query.instead_of is not None else ""
-        asked = f"hw.Query({query.prompt!r}, {query.completion!r}{other})"
-        return {
-            "command": shlex.join(words),
-            "python": f"hw.ask(hw.Index.open({path!r}), {asked}, {', '.join(self._arguments())})",
-        }
-
-    def _arguments(self) -> list[str]:
-        """The arguments of `ask` that are not left at their defaults, as Python."""
-        kind, told = type(self.method), self.method.describe()
-        usual: dict[str, Any] = kind().describe() if kind.name in METHODS else {}
-        given = [
-            f"{name}={'held_out' if name == 'eval_queries' else repr(value)}"
-            for name, value in told.items()
-            if name != "method" and value != usual.get(name)
-        ]
-        arguments = [f"method=hw.{kind.__name__}({', '.join(given)})", f"top={self.top}"]
-        arguments += [f"{name}={value!r}" for name, value in self.options.items()]
-        switches = {"calibrate": self.calibrate, "tokens": self.tokens}
-        return arguments + [f"{name}=False" for name, on in switches.items() if not on]
+    def _references(self, position: int) -> Array:
+        """Scores of one example under the stored reference queries."""
+        references = self.index.calibration.references
+        if not self.calibrate or not len(references):
+            return np.zeros(0)
+        if self._reference_directions is None:
+            made = self.method.directions(self.index, self.prepared, references)
+            self._reference_directions = made.numpy()
+        u = stored_features(self.index, [position], self.method.weighted)[0]
+        scale = 1.0 if self.prepared.scale is None else float(self.prepared.scale[position])
+        return (self._reference_directions @ u) * scale
 
 
 @dataclass
@@ -236,6 +257,7 @@ class _Explain:
     def __init__(self, asker: Asker, whole: Array, split: Array) -> None:
         self.asker, self.whole, self.split = asker, whole, split
         self.v: Array | None = None
+        self.notes: list[str] = []
 
     def example(self, position: int) -> tuple[list[tuple[str, float]], list[float]]:
         """(token, share) of the example, and its score by target token."""
@@ -248,13 +270,20 @@ class _Explain:
         factor = 1.0 if prepared.scale is None else float(prepared.scale[position])
         shares: list[tuple[str, float]] = []
         if not method.weighted:
-            shares = example_shares(index, index.chunks([position])[0], self.v, factor)
+            chunks = index.chunks([position])[0]
+            shares = example_shares(index, chunks, self.v, factor)
+            if len(chunks) > MOST_CHUNKS:
+                self._note(f"words are marked in the first {MOST_CHUNKS} chunks of long examples")
         if not len(self.split):
             return shares, []
         values = by_target(
             index, method, prepared, whole=self.whole, split=self.split, shown=[position]
         )[0]
         return shares, [float(value) for value in values]
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
 
 def _folded(found: Sequence[tuple[int, Document]], count: int) -> dict[str, _Group]:

@@ -21,14 +21,25 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
+LONGEST_CHARACTER = 4  # tokens (bytes) of one character
 MOST_CHUNKS = 8  # of one example that are walked token by token
 MOST_TARGETS = 32  # target tokens that are looked at one by one
 
 
 def text_of(index: Index, ids: Sequence[int]) -> list[str]:
-    """Each token as text."""
+    """Each token as text; a character of several tokens stands with the last of them."""
     tokenizer: Any = getattr(index.task, "tokenizer")  # noqa: B009 - language models only
-    return [tokenizer.decode([int(token)]) for token in ids]
+    texts: list[str] = []
+    held: list[int] = []  # tokens of a character that is not complete
+    for token in ids:
+        held.append(int(token))
+        text = tokenizer.decode(held)
+        if text.endswith("\ufffd") and len(held) < LONGEST_CHARACTER:
+            texts.append("")
+        else:
+            texts.append(text)
+            held = []
+    return texts
 
 
 def decoded(index: Index, position: int) -> str:
@@ -72,7 +83,7 @@ def target_parts(
             one[position] = labels[position]
             content = {**chunk.content, "labels": one}
             split.append((int(labels[position]), [(weight, Chunk(content, 0, chunk.length))]))
-    return split if len(split) <= MOST_TARGETS else []
+    return split
 
 
 def stored_features(index: Index, positions: Sequence[int], weighted: bool = False) -> Array:

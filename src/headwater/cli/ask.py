@@ -36,9 +36,13 @@ def ask(
     queries: o.Queries = None,
     method: o.MethodName = None,
     eval_queries: o.EvalQueries = None,
+    damping: o.Damping = None,
+    mixing: o.Mixing = None,
     top: Annotated[int, typer.Option(help="Examples shown at either end.")] = 10,
     by: By = None,
     modules: o.Modules = None,
+    ids: o.Ids = None,
+    where: o.Where = None,
     no_tokens: Annotated[bool, typer.Option("--no-tokens", help="Don't look for words.")] = False,
     no_calibrate: Annotated[bool, typer.Option("--no-calibrate", help="No nulls.")] = False,
     model: o.OtherModel = None,
@@ -54,10 +58,11 @@ def ask(
     The words are COMPLETION after PROMPT; OUT is the index.
     """
     from headwater.answer.ask import ask as answer_to
-    from headwater.cli.queries import choose_method, open_index
+    from headwater.cli.queries import choose_method, open_index, parse_groups, read_ids
 
     asked = _queries(prompt, completion, instead_of, queries)
-    chosen = choose_method(method, eval_queries)
+    chosen = choose_method(method, eval_queries, damping, mixing)
+    among: dict[str, Any] = {"ids": read_ids(ids), "groups": parse_groups(where)}
     index = open_index(
         out,
         model=model,
@@ -74,6 +79,7 @@ def ask(
         tokens=not no_tokens,
         by=by or (),
         modules=modules,
+        **among,
     )
     for answer in answers:
         _complete(answer, context.params)
@@ -103,16 +109,20 @@ def _queries(
 
 
 def _complete(answer: Answer, options: dict[str, Any]) -> None:
-    """Add to the reproducing command the options that the answer itself does not know."""
+    """Put into the reproducing command what the answer itself does not know."""
+    from headwater.answer.reproduce import HELD_OUT, IDS
+
     if "command" not in answer.reproduce:
         return
     words = shlex.split(answer.reproduce["command"])
-    for name in ("eval_queries", "by", "modules", "model", "device"):
-        value = options.get(name)
-        for one in value if isinstance(value, (list, tuple)) else [value]:
-            if one is not None:
-                words += [f"--{name.replace('_', '-')}", str(one)]
-    for name in ("no_tokens", "no_calibrate", "trust_model", "trust_remote_code"):
+    for flag, name in (("--eval-queries", HELD_OUT), ("--ids", IDS)):
+        given = options[flag[2:].replace("-", "_")]
+        if flag in words and words[words.index(flag) + 1] == name:
+            words[words.index(flag) + 1] = str(given)
+    for name in ("model", "device"):
+        if options.get(name) is not None:
+            words += [f"--{name}", str(options[name])]
+    for name in ("trust_model", "trust_remote_code"):
         if options.get(name):
             words.append(f"--{name.replace('_', '-')}")
     answer.reproduce["command"] = shlex.join(words)

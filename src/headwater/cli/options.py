@@ -37,7 +37,10 @@ Eos = Annotated[
     typer.Option("--eos/--no-eos", help="EOS after each document; default: the tokenizer's."),
 ]
 PromptLoss = Annotated[bool, typer.Option("--prompt-loss", help="Prompts were learnt, too.")]
-Dtype = Annotated[Text, typer.Option(help="float32, bfloat16 or float16.")]
+Dtype = Annotated[
+    Text,
+    typer.Option(help="float32, bfloat16, float16, or autocast (to bfloat16)."),
+]
 Device = Annotated[Text, typer.Option(help="cpu, cuda, cuda:1, ...")]
 Adapter = Annotated[Text, typer.Option(help="Folder or hub name of a PEFT adapter.")]
 TrustRemoteCode = Annotated[
@@ -80,6 +83,19 @@ EvalQueries = Annotated[
     typer.Option(
         metavar="FILE", help="Held-out queries of the same template, for TrackStar's task Hessian."
     ),
+]
+Damping = Annotated[
+    float | None, typer.Option(help="Of the curvature, relative to its mean eigenvalue.")
+]
+Mixing = Annotated[
+    float | None, typer.Option(help="TrackStar's lambda, fixed; default: the paper's rule.")
+]
+Ids = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Only these examples: one id a line.")
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN=VALUE", help="Only examples of this group. Repeatable."),
 ]
 OtherModel = Annotated[
     Text, typer.Option("--model", help="Where the index's model is now, if it moved.")

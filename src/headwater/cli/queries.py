@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,14 +23,9 @@ def read_queries(path: Path) -> list[Query]:
     Raises:
         InputError: naming the file and the line that cannot be used.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path} cannot be read", found=reason) from error
     queries = [
         _query(f"{path}, line {number}", line)
-        for number, line in enumerate(text.split("\n"), 1)
+        for number, line in enumerate(_text(path).split("\n"), 1)
         if line.strip()
     ]
     if not queries:
@@ -78,21 +73,71 @@ def _check_types(place: str, values: Mapping[str, Any]) -> None:
             )
 
 
-def choose_method(name: str | None, eval_queries: Path | None) -> Method | None:
-    """The method of this name; None = the default of what is asked.
+def choose_method(
+    name: str | None,
+    eval_queries: Path | None,
+    damping: float | None = None,
+    mixing: float | None = None,
+) -> Method | None:
+    """The method of this name with its options; None = the default of what is asked.
 
     Raises:
-        InputError: for an unknown name, or evaluation queries given to another than TrackStar.
+        InputError: for an unknown name, or options that are not the method's.
     """
     from headwater.methods.registry import method_by_name
 
-    if eval_queries is None:
-        return None if name is None else method_by_name(name)
+    given: dict[str, Any] = {"damping": damping, "mixing": mixing}
+    options = {option: value for option, value in given.items() if value is not None}
+    if eval_queries is None and mixing is None:
+        if name is None and not options:
+            return None
+        return method_by_name(name or "trackstar", **options)
     if name not in (None, "trackstar"):
+        option = "--mixing" if eval_queries is None else "--eval-queries"
         raise InputError(
-            "--eval-queries is for TrackStar's task Hessian", expected="trackstar", found=name
+            f"{option} is for TrackStar's task Hessian", expected="trackstar", found=name
         )
-    return method_by_name("trackstar", eval_queries=read_queries(eval_queries))
+    if eval_queries is not None:
+        options["eval_queries"] = read_queries(eval_queries)
+    return method_by_name("trackstar", **options)
+
+
+def read_ids(path: Path | None) -> list[str] | None:
+    """The ids of a file, one a line; None without a file."""
+    if path is None:
+        return None
+    ids = [line.strip() for line in _text(path).split("\n") if line.strip()]
+    if not ids:
+        raise InputError(f"{path} holds no id", expected="one id a line")
+    return ids
+
+
+def parse_groups(given: Sequence[str] | None) -> tuple[str, list[str]] | None:
+    """`["source=a", "source=b"]` -> ("source", ["a", "b"]); None for nothing.
+
+    Raises:
+        InputError: for what is not COLUMN=VALUE, or for several columns.
+    """
+    pairs = [one.partition("=") for one in given or ()]
+    if not pairs:
+        return None
+    for (column, equals, value), one in zip(pairs, given or (), strict=True):
+        if not (column and equals and value):
+            raise InputError("A group is not named", expected="COLUMN=VALUE", found=repr(one))
+    columns = list(dict.fromkeys(column for column, _, _ in pairs))
+    if len(columns) > 1:
+        raise InputError(
+            "Groups of several columns are given", expected="one", found=", ".join(columns)
+        )
+    return columns[0], [value for _, _, value in pairs]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path} cannot be read", found=reason) from error
 
 
 def open_index(

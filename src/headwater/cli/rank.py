@@ -26,6 +26,11 @@ def rank(
     keep: Annotated[float | None, typer.Option(help="Share from the top marked as kept.")] = None,
     method: o.MethodName = None,
     eval_queries: o.EvalQueries = None,
+    damping: o.Damping = None,
+    mixing: o.Mixing = None,
+    modules: o.Modules = None,
+    ids: o.Ids = None,
+    where: o.Where = None,
     file: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Save as .jsonl or .csv.")
     ] = None,
@@ -39,7 +44,13 @@ def rank(
 
     From most to least supporting the mean of the queries; OUT is the index.
     """
-    from headwater.cli.queries import choose_method, open_index, read_queries
+    from headwater.cli.queries import (
+        choose_method,
+        open_index,
+        parse_groups,
+        read_ids,
+        read_queries,
+    )
     from headwater.methods.scoring import rank as rank_examples
 
     if queries is None:
@@ -49,7 +60,8 @@ def rank(
             "A ranking is saved by its suffix", expected=" or ".join(SUFFIXES), found=str(file)
         )
     asked = read_queries(queries)
-    chosen = choose_method(method, eval_queries)
+    chosen = choose_method(method, eval_queries, damping, mixing)
+    among: dict[str, Any] = {"ids": read_ids(ids), "groups": parse_groups(where)}
     index = open_index(
         out,
         model=model,
@@ -57,7 +69,7 @@ def rank(
         trust_remote_code=trust_remote_code,
         device=device,
     )
-    ranked = rank_examples(index, asked, by=by, method=chosen, keep=keep)
+    ranked = rank_examples(index, asked, by=by, method=chosen, keep=keep, modules=modules, **among)
     rows = [_row(place, one, keep is not None) for place, one in enumerate(ranked, 1)]
     if file is not None:
         _save(file, rows)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from headwater.engine.errors import NumericError
+from headwater.engine.progress import Progress
 
 if TYPE_CHECKING:
     from headwater.gradients.layout import Block
@@ -112,33 +113,46 @@ def inverse(
     """
     digest = hashlib.sha256(f"{damping!r}".encode())
     factors: list[torch.Tensor] = []
-    for name, matrix in zip(names, matrices, strict=True):
-        if matrix is None:
-            raise NumericError(
-                f"Block {name} is too wide for its autocorrelation",
-                expected=f"at most {WIDEST} dimensions",
-                do="build with a projection, or use GradDot or GradCos",
-            )
-        if not bool(torch.isfinite(matrix).all()):
-            raise NumericError(f"The autocorrelation of block {name} is not finite")
-        mean = float(matrix.diagonal().mean())
-        digest.update(matrix.numpy().tobytes())
-        floor = damping * mean if mean > 0 else 1.0  # a block without any gradient stays zero
-        damped = matrix + floor * torch.eye(len(matrix), dtype=torch.float64)
-        factor, failed = torch.linalg.cholesky_ex(damped)
-        if int(failed):
-            raise NumericError(
-                f"The autocorrelation of block {name} is singular",
-                expected=f"at least {len(matrix)} independent examples, or damping",
-                found=f"damping {damping}",
-                do="use a positive damping (0.1 is the default)",
-            )
-        factors.append(factor)
+    with Progress("factoring the curvature", len(names), "blocks") as progress:
+        for name, matrix in zip(names, matrices, strict=True):
+            factors.append(_factor(name, matrix, damping))
+            if matrix is not None:
+                digest.update(matrix.numpy().tobytes())
+            progress.advance()
     return Inverse(tuple(factors), digest.hexdigest()[:24])
+
+
+def _factor(name: str, matrix: torch.Tensor | None, damping: float) -> torch.Tensor:
+    """Cholesky factor of a block's damped R."""
+    if matrix is None:
+        raise NumericError(
+            f"Block {name} is too wide for its autocorrelation",
+            expected=f"at most {WIDEST} dimensions",
+            do="build with a projection, or use GradDot or GradCos",
+        )
+    if not bool(torch.isfinite(matrix).all()):
+        raise NumericError(f"The autocorrelation of block {name} is not finite")
+    mean = float(matrix.diagonal().mean())
+    floor = damping * mean if mean > 0 else 1.0  # a block without any gradient stays zero
+    damped = matrix + floor * torch.eye(len(matrix), dtype=torch.float64)
+    factor, failed = torch.linalg.cholesky_ex(damped)
+    if int(failed):
+        raise NumericError(
+            f"The autocorrelation of block {name} is singular",
+            expected=f"at least {len(matrix)} independent examples, or damping",
+            found=f"damping {damping}",
+            do="use a positive damping (0.1 is the default)",
+        )
+    return factor
 
 
 def pooled_spectrum(matrices: Sequence[torch.Tensor | None]) -> np.ndarray[Any, Any]:
     """Eigenvalues of all blocks together, descending, float64."""
-    values = [torch.linalg.eigvalsh(m) for m in matrices if m is not None]
+    values: list[torch.Tensor] = []
+    with Progress("spectrum of the curvature", len(matrices), "blocks") as progress:
+        for matrix in matrices:
+            if matrix is not None:
+                values.append(torch.linalg.eigvalsh(matrix))
+            progress.advance()
     joined = torch.cat(values).clamp(min=0).numpy()
     return np.sort(joined)[::-1].copy()

@@ -1,7 +1,8 @@
 """Progress with rate and ETA, silent for whatever ends within two seconds.
 
 On a terminal it is one moving bar; elsewhere (a log, a pipe) it is a plain line every ten seconds.
-Both go to standard error, so that standard output stays a result.
+Both go to standard error, so that standard output stays a result. A step inside another (the scan
+of one query of many) leaves no line of its own behind.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
+_open: list[Progress] = []  # those within `with`, outermost first
+
+
 class Progress:
     """Counts `unit`s of work towards `total` (None when it is not known).
 
@@ -42,6 +46,7 @@ class Progress:
         self._terminal = sys.stderr.isatty()
 
     def __enter__(self) -> Progress:
+        _open.append(self)
         return self
 
     def __exit__(
@@ -50,8 +55,14 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._shown:
+        inner = bool(_open) and _open[0] is not self
+        if self in _open:
+            _open.remove(self)
+        if self._shown and not inner:
             self._draw(last=True)
+        elif self._shown and self._terminal:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
 
     def advance(self, n: float = 1, note: str = "") -> None:
         """Record `n` more units done; `note` is shown beside the rate (a loss, for example)."""

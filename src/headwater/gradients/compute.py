@@ -24,7 +24,6 @@ from headwater.gradients.parameters import choose
 from headwater.gradients.projector import Projector
 from headwater.gradients.second_moment import SecondMoment
 from headwater.gradients.sinks import FeatureSink, MomentSink, PositionSink
-from headwater.tasks.task import evaluating
 
 if TYPE_CHECKING:
     from headwater.gradients.features import Features
@@ -111,7 +110,7 @@ class Gradients:
             return
         batch = self.task.collate([chunk])
         margin = self.features.output == "margin"
-        with evaluating(self.task.model):
+        with self.task.running():
             self.capture.learn_sharing(
                 lambda: (self.task.margin if margin else self.task.loss)(batch)
             )
@@ -141,7 +140,7 @@ class Gradients:
         self.learn_sharing(chunks[0])
         batch = self.task.collate(chunks)
         weight = None
-        with evaluating(self.task.model), self.capture.on(sink, len(chunks)), torch.enable_grad():
+        with self.task.running(), self.capture.on(sink, len(chunks)), torch.enable_grad():
             if self.features.output == "margin":
                 loss, weight = self.task.margin(batch)
             elif role == "query":
@@ -295,8 +294,10 @@ class Gradients:
             sink.close()
             return sink
 
-        for _, sink in self._halving(chunks, budget, compute):
-            total.merge(sink)
+        with Progress("second moment", len(chunks), "examples") as progress:
+            for part, sink in self._halving(chunks, budget, compute):
+                total.merge(sink)
+                progress.advance(len(part))
         count, sink = len(chunks), total
         factors = {
             name: (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headwater.engine.errors import InputError
+from headwater.engine.errors import InputError, MismatchError
 from headwater.engine.files import locked, read_json, write_json
 from headwater.index.build import build_shards, finish
 from headwater.index.corpus_resume import (
@@ -37,8 +37,10 @@ def append(index: Index, corpus: Corpus, plan: Plan) -> None:
 
     Raises:
         InputError: when an id is already there; then nothing has changed.
+        MismatchError: when one of the two corpora is packed into windows and the other is not.
     """
     folder, task = index.path, index.task
+    _require_packing(index.manifest, corpus)
     workers = plan.worker[1] > 1
     with locked(folder / ".setup.lock", f"The index at {folder}", wait=workers):
         manifest = settle(folder)
@@ -49,6 +51,22 @@ def append(index: Index, corpus: Corpus, plan: Plan) -> None:
                 manifest = settle(folder)
     build_shards(folder, manifest, index.gradients, plan)
     finish(folder)
+
+
+def _require_packing(manifest: Manifest, corpus: Corpus) -> None:
+    """Windows of packed documents and documents by themselves are different examples."""
+    described = (manifest["corpus"]["described"], corpus.describe())
+    held, given = (
+        any(source.get("name") == "packing" for source in one["sources"]) for one in described
+    )
+    if held != given:
+        kinds = {True: "windows of packed documents", False: "documents by themselves"}
+        raise MismatchError(
+            "The index and the new examples are not packed alike",
+            expected=kinds[held],
+            found=kinds[given],
+            do="append with --packing (hw.pack)" if held else "append without --packing (hw.pack)",
+        )
 
 
 def _begun(manifest: Manifest, corpus: Corpus, workers: bool) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from headwater.engine.files import checksum, inside, read_json
+from headwater.engine.progress import Progress
 from headwater.index.manifest import Manifest, read_manifest
 
 
@@ -14,7 +15,14 @@ def damaged(folder: Path) -> list[str]:
     Of a half-built index the corpus, the calibration and the finished shards are checked.
     """
     manifest = read_manifest(folder)
-    return [name for name, value in _expected(folder, manifest) if not _agrees(folder, name, value)]
+    expected = _expected(folder, manifest)
+    found: list[str] = []
+    with Progress("checking", len(expected), "files") as progress:
+        for name, value in expected:
+            if not _agrees(folder, name, value):
+                found.append(name)
+            progress.advance()
+    return found
 
 
 def _expected(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:

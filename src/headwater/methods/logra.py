@@ -1,11 +1,9 @@
-"""LoGra: influence in the projected space (Choe et al. 2024), and its relative form, l-RelatIF.
+"""LoGra: influence in the projected space (Choe et al. 2024).
 
-    LoGra      score(q, z) = u_z^T (R + c I)^-1 u_q
-    l-RelatIF  the same / sqrt(u_z^T (R + c I)^-1 u_z)
+    score(q, z) = u_z^T (R + c I)^-1 u_q
 
 R is the autocorrelation of the projected gradients, block by block; the damping c is relative to
-the block's mean eigenvalue. l-RelatIF divides by the root of the example's self-influence, so that
-examples that influence everything do not crowd out the rest.
+the block's mean eigenvalue.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headwater.curvature.autocorrelation import Inverse, inverse
-from headwater.methods.view import Norm, View
+from headwater.methods.view import View
 
 if TYPE_CHECKING:
     from headwater.index.index import Index
@@ -39,11 +37,3 @@ class LoGra(View):
     def describe(self) -> dict[str, Any]:
         """Name and damping."""
         return {"method": self.name, "damping": self.damping}
-
-
-class LRelatIF(LoGra):
-    """LoGra over the root of the example's self-influence."""
-
-    name, title, additive = "relatif", "l-RelatIF", False
-    unit = "influence per root of self-influence"
-    norm: Norm = "examples"

@@ -18,6 +18,7 @@ from headwater.engine.errors import InputError
 if TYPE_CHECKING:
     from headwater.gradients.layout import Block
     from headwater.index.index import Index
+    from headwater.index.selection import Mask
     from headwater.tasks.query import Query
 
 Scores = Iterator[tuple[int, np.ndarray[Any, Any]]]
@@ -38,13 +39,19 @@ class Method(ABC):
 
     @abstractmethod
     def stream(
-        self, index: Index, queries: Sequence[Query], modules: Sequence[str] | None = None
+        self,
+        index: Index,
+        queries: Sequence[Query],
+        modules: Sequence[str] | None = None,
+        among: Mask | None = None,
     ) -> Scores:
         """Yield (position of the first document, float32 [queries, documents]) in order.
 
         Args:
             index: the index. queries: what is to be explained.
             modules: name patterns of the blocks that take part; None = all.
+            among: the documents that take part, bool [documents]; None = all. The others score
+                NaN, and runs of them need not be yielded.
         """
 
     def describe(self) -> dict[str, Any]:

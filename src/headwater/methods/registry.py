@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from headwater.engine.errors import InputError
 from headwater.methods.grad_cos import GradCos
 from headwater.methods.grad_dot import GradDot
-from headwater.methods.logra import LoGra, LRelatIF
+from headwater.methods.logra import LoGra
+from headwater.methods.relatif import LRelatIF
 from headwater.methods.trackstar import TrackStar
 from headwater.methods.trak import TRAK
 

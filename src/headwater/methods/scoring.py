@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwater.engine.errors import InputError
+from headwater.index.selection import Groups, selected
 from headwater.methods.trackstar import TrackStar
 from headwater.methods.view import View
 from headwater.tasks.query import Query
@@ -65,17 +66,28 @@ def scores(
     *,
     method: Method | None = None,
     modules: Sequence[str] | None = None,
+    ids: Collection[str] | None = None,
+    groups: Groups | None = None,
 ) -> Array:
     """Scores of every training example for every query, float32 [queries, examples].
+
+    Examples that take no part (others than `ids` or `groups`, and those without a finite gradient)
+    score NaN.
 
     Args:
         index: the index. queries: one or several.
         method: TrackStar when left out.
         modules: name patterns of the modules that take part; None = all.
+        ids: only examples with these ids.
+        groups: (metadata column, values): only examples of these groups.
+
+    Raises:
+        InputError: for a query, a method, ids or groups that do not fit the index.
     """
     wanted = as_list(queries)
-    result = np.zeros((len(wanted), len(index)), dtype=np.float32)
-    for first, block in (method or TrackStar()).stream(index, wanted, modules):
+    among = selected(index, ids, groups)
+    result = np.full((len(wanted), len(index)), np.nan, dtype=np.float32)
+    for first, block in (method or TrackStar()).stream(index, wanted, modules, among):
         result[:, first : first + block.shape[1]] = block
     return result
 
@@ -88,27 +100,25 @@ def top(
     method: Method | None = None,
     modules: Sequence[str] | None = None,
     ids: Collection[str] | None = None,
-    groups: tuple[str, Collection[Any]] | None = None,
+    groups: Groups | None = None,
 ) -> list[Top]:
     """The best and worst k examples of each query, streamed in bounded memory.
 
     Args:
-        index, queries, method, modules: as in `scores`.
+        index, queries, method, modules, ids, groups: as in `scores`.
         k: how many at either end.
-        ids: only examples with these ids.
-        groups: (metadata column, values): only examples of these groups.
     """
     if k < 1:
         raise InputError("k must be positive", found=k)
     wanted = as_list(queries)
-    allowed = _allowed(index, ids, groups)
+    among = selected(index, ids, groups)
     keepers = [(Keeper(k), Keeper(k)) for _ in wanted]
-    for first, block in (method or TrackStar()).stream(index, wanted, modules):
+    for first, block in (method or TrackStar()).stream(index, wanted, modules, among):
         part = slice(first, first + block.shape[1])
         positions = np.arange(first, part.stop)
         names = np.asarray(index.ids[part])
-        if allowed is not None:
-            keep = allowed[part]
+        if among is not None:
+            keep = among[part]
             positions, names, block = positions[keep], names[keep], block[:, keep]
         for (best, worst), row in zip(keepers, block, strict=True):
             best.offer(-row, names, positions)
@@ -149,23 +159,6 @@ class Keeper:
         self.values, self.names, self.positions = values[order], names[order], positions[order]
 
 
-def _allowed(
-    index: Index, ids: Collection[str] | None, groups: tuple[str, Collection[Any]] | None
-) -> Array | None:
-    if ids is None and groups is None:
-        return None
-    allowed = np.ones(len(index), dtype=bool)
-    if ids is not None:
-        wanted = set(ids)
-        allowed &= np.asarray([name in wanted for name in index.ids])
-    if groups is not None:
-        values = set(groups[1])
-        allowed &= np.asarray([value in values for value in index.metadata(groups[0])])
-    if not allowed.any():
-        raise InputError("No example is left", expected="ids or groups that the index holds")
-    return allowed
-
-
 def rank(
     index: Index,
     queries: Query | Sequence[Query],
@@ -173,6 +166,9 @@ def rank(
     by: str | None = None,
     method: Method | None = None,
     keep: float | None = None,
+    modules: Sequence[str] | None = None,
+    ids: Collection[str] | None = None,
+    groups: Groups | None = None,
 ) -> list[Ranked]:
     """All examples, or groups of them, from most to least supporting; for curation.
 
@@ -181,6 +177,7 @@ def rank(
         by: a metadata column; its groups are ranked by the sum of their examples' scores.
         method: TrackStar for examples, LoGra for groups (additive) when left out.
         keep: the share, from the top, that is marked to be kept.
+        modules, ids, groups: as in `scores`; examples that take no part are not ranked.
 
     Raises:
         InputError: when groups are asked of a method whose scores may not be summed.
@@ -198,35 +195,47 @@ def rank(
             expected="an additive method: GradDot, LoGra or TRAK",
             found=method.title,
         )
-    groups = None if by is None else index.metadata(by)  # fails before any work
-    values = scores(index, query, method=method)[0].astype(np.float64)
-    if groups is None:
-        pairs = [(name, float(v), 1) for name, v in zip(index.ids, values, strict=True)]
+    names = None if by is None else index.metadata(by)  # fails before any work
+    row = scores(index, query, method=method, modules=modules, ids=ids, groups=groups)[0]
+    values = row.astype(np.float64)
+    if names is None:
+        named = zip(index.ids, values.tolist(), strict=True)
+        pairs = [(name, value, 1) for name, value in named if not np.isnan(value)]
     else:
-        pairs = group_sums(groups, values)
+        pairs = group_sums(names, values)
     pairs.sort(key=lambda pair: (-pair[1], pair[0]))
     kept = len(pairs) if keep is None else max(1, round(keep * len(pairs)))
     return [Ranked(name, s, n, place < kept) for place, (name, s, n) in enumerate(pairs)]
 
 
 def group_sums(groups: Sequence[Any], values: Array) -> list[tuple[str, float, int]]:
-    """(group, sum of its values, how many) in the order in which groups appear."""
+    """(group, sum of its values, how many) in the order in which groups appear, without NaN."""
     sums: dict[str, tuple[float, int]] = {}
     for group, value in zip(groups, values, strict=True):
+        if np.isnan(value):
+            continue
         name = "(none)" if group is None else str(group)
         total, count = sums.get(name, (0.0, 0))
         sums[name] = (total + float(value), count + 1)
     return [(name, total, count) for name, (total, count) in sums.items()]
 
 
-def self_influence(index: Index, *, method: Method | None = None) -> Array:
+def self_influence(
+    index: Index, *, method: Method | None = None, modules: Sequence[str] | None = None
+) -> Array:
     """Score of each example for itself, float32 [examples]; LoGra when no method is given.
 
-    High values are examples the model could fit only with effort: outliers, wrong labels.
+    High values are examples the model could fit only with effort: outliers, wrong labels. NaN for
+    examples without a finite gradient.
+
+    Raises:
+        InputError: for methods whose self-influence says nothing (unit norm), or is not defined.
     """
     from headwater.methods.logra import LoGra
 
     chosen = method or LoGra()
     if not isinstance(chosen, View):
         raise InputError("Self-influence is defined for views", found=chosen.title)
-    return chosen.self_influence(index)
+    values = chosen.self_influence(index, modules)
+    among = selected(index)
+    return values if among is None else np.where(among, values, np.float32(np.nan))

@@ -30,6 +30,7 @@ from headwater.methods.method import Method, Scores, choose_blocks
 if TYPE_CHECKING:
     from headwater.curvature.autocorrelation import Inverse
     from headwater.index.index import Index, Shard
+    from headwater.index.selection import Mask
     from headwater.tasks.query import Query
 
 logger = logging.getLogger(__name__)
@@ -101,27 +102,46 @@ class View(Method):
         return v.float()
 
     def stream(
-        self, index: Index, queries: Sequence[Query], modules: Sequence[str] | None = None
+        self,
+        index: Index,
+        queries: Sequence[Query],
+        modules: Sequence[str] | None = None,
+        among: Mask | None = None,
     ) -> Scores:
-        """Scores of all documents; see `Method.stream`."""
+        """Scores of the documents; see `Method.stream`."""
         prepared = self.prepare(index, modules)
-        yield from self.stream_features(index, prepared, index.query_features(queries))
+        yield from self.stream_features(index, prepared, index.query_features(queries), among)
 
-    def stream_features(self, index: Index, prepared: Prepared, u: np.ndarray[Any, Any]) -> Scores:
+    def stream_features(
+        self,
+        index: Index,
+        prepared: Prepared,
+        u: np.ndarray[Any, Any],
+        among: Mask | None = None,
+    ) -> Scores:
         """The same for queries whose features [queries, size] are known."""
         v = self.directions(index, prepared, u)
         w = index.calibration.basis.direction(index.blocks, v)
         products = Products(Directions(w, index.blocks, prepared.chosen), index.features.storage)
-        for shard in index.shards():
-            dots = torch.cat(list(products.rows(shard.u, shard.scale)))
-            if self.weighted and shard.weight is not None:
-                dots = dots * shard.weight[:, None]
-            scores = by_document(shard, dots).T.numpy()
-            if prepared.scale is not None:
-                scores = scores * prepared.scale[shard.first : shard.first + shard.documents]
-            yield shard.first, np.ascontiguousarray(scores, dtype=np.float32)
+        with Progress("scanning", len(index), "examples") as progress:
+            for shard in index.shards():
+                part = slice(shard.first, shard.first + shard.documents)
+                if among is None or among[part].any():
+                    dots = torch.cat(list(products.rows(shard.u, shard.scale)))
+                    if self.weighted and shard.weight is not None:
+                        dots = dots * shard.weight[:, None]
+                    scores = by_document(shard, dots).T.numpy()
+                    if prepared.scale is not None:
+                        scores = scores * prepared.scale[part]
+                    scores = np.ascontiguousarray(scores, dtype=np.float32)
+                    if among is not None:
+                        scores[:, ~among[part]] = np.nan
+                    yield shard.first, scores
+                progress.advance(shard.documents)
 
-    def self_influence(self, index: Index) -> np.ndarray[Any, Any]:
+    def self_influence(
+        self, index: Index, modules: Sequence[str] | None = None
+    ) -> np.ndarray[Any, Any]:
         """Score of each document for itself, float32 [documents]: w_z u_z^T M u_z / n_z.
 
         Raises:
@@ -133,12 +153,12 @@ class View(Method):
                 do="use GradDot, LoGra or l-RelatIF",
             )
         self.check(index)
+        chosen = choose_blocks(index.blocks, modules)
         inverse, _ = self.fit(index)
-        everything = list(range(len(index.blocks)))
         if self.weighted:
-            parts = list(_norms(index, inverse, everything, weighted=True))
+            parts = list(_norms(index, inverse, chosen, weighted=True))
             return torch.cat(parts).float().numpy()
-        norms = document_norms(index, inverse, everything)
+        norms = document_norms(index, inverse, chosen)
         return (norms if self.norm == "examples" else norms**2).astype(np.float32)
 
 

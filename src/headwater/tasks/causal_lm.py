@@ -18,7 +18,7 @@ from headwater.corpus.windows import windows
 from headwater.engine.errors import InputError
 from headwater.tasks.encode import IGNORED, Encoded, Encoder
 from headwater.tasks.query import Query, token_weights
-from headwater.tasks.task import Chunk, Task, model_fingerprint, unwrap
+from headwater.tasks.task import Chunk, Task, dtype_name, model_fingerprint, unwrap
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +45,7 @@ class CausalLM(Task):
         bos, eos: special tokens round each document; None = as the tokenizer does by itself.
         prompt_loss: whether the training took loss on prompts too.
         source: name or folder the model came from, for the manifest.
+        autocast: as in `Task`.
     """
 
     kind = "causal_lm"
@@ -61,8 +62,9 @@ class CausalLM(Task):
         eos: bool | None = None,
         prompt_loss: bool = False,
         source: dict[str, Any] | None = None,
+        autocast: torch.dtype | None = None,
     ) -> None:
-        super().__init__(model)
+        super().__init__(model, autocast=autocast)
         self.tokenizer = tokenizer
         self.encoder = Encoder(tokenizer, bos=bos, eos=eos, prompt_loss=prompt_loss)
         self._network = _inner(self.model)
@@ -326,12 +328,15 @@ class CausalLM(Task):
         return {
             "kind": self.kind,
             "model": model_fingerprint(self.model),
-            "dtype": str(next(self.model.parameters()).dtype).removeprefix("torch."),
+            "dtype": "autocast" if self.autocast is not None else self._dtype(),
             **self.encoder.describe(),
             "max_length": self.max_length,
             "overlap": self.overlap,
             "truncate": self.truncate,
         }
+
+    def _dtype(self) -> str:
+        return dtype_name(next(self.model.parameters()).dtype)
 
     @classmethod
     def load(cls, name: str, **options: Any) -> CausalLM:

@@ -89,6 +89,11 @@ def head_loss(
         (loss [n], 1 - p [n]) in float32 (float64 for float64 input); only the loss is
         differentiable, and only in `hidden`.
     """
+    device = hidden.device.type
+    if torch.is_autocast_enabled(device):  # a function of our own is not seen by autocast
+        dtype = torch.get_autocast_dtype(device)
+        hidden, weight = hidden.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
     return _HeadLoss.apply(hidden, weight, bias, labels, margin)  # pyright: ignore[reportReturnType]
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SMOLLM2 = "smollm2"
+DTYPES = ("float32", "bfloat16", "float16", "float64", "autocast")
 
 
 def load_causal_lm(
@@ -38,7 +39,8 @@ def load_causal_lm(
     Args:
         kind: the class to make (`CausalLM`).
         name: hub name, local folder, or `smollm2` (SmolLM2-135M-Instruct from a package).
-        dtype: `float32`, `bfloat16`, ...; None = bfloat16 on CUDA, float32 elsewhere.
+        dtype: `float32`, `bfloat16`, `float16`, or `autocast` (float32 weights, products in
+            bfloat16); None = bfloat16 on CUDA, float32 elsewhere.
         device: None = CUDA where there is one.
         adapter: folder or hub name of a PEFT adapter.
         trust_remote_code: run code that the model's repository brings.
@@ -51,13 +53,15 @@ def load_causal_lm(
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("bfloat16" if device.startswith("cuda") else "float32")
-    if not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise InputError("Unknown dtype", expected="float32, bfloat16 or float16", found=dtype)
-    model, tokenizer, notes = _pretrained(name, getattr(torch, dtype), trust_remote_code)
+    if dtype not in DTYPES:
+        raise InputError("Unknown dtype", expected=", ".join(DTYPES), found=dtype)
+    autocast = torch.bfloat16 if dtype == "autocast" else None
+    weights = torch.float32 if autocast else getattr(torch, dtype)
+    model, tokenizer, notes = _pretrained(name, weights, trust_remote_code)
     if adapter is not None:
         model = _with_adapter(model, adapter)
     source = {"name": name, "dtype": dtype, "adapter": adapter}
-    task = kind(_to(model, device), tokenizer, source=source, **options)
+    task = kind(_to(model, device), tokenizer, source=source, autocast=autocast, **options)
     task.notes += notes
     return task
 

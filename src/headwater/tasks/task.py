@@ -55,6 +55,7 @@ class Task:
             methods that need it (TRAK).
         collate: from a list of chunk contents to a batch; stacks each column when left out.
         device: where the model runs; its parameters' device when left out.
+        autocast: run matrix products in this dtype (bfloat16), whatever the parameters' own.
     """
 
     kind = "general"
@@ -68,8 +69,10 @@ class Task:
         margin: PerExample | None = None,
         collate: Callable[[list[dict[str, Any]]], Batch] | None = None,
         device: str | torch.device | None = None,
+        autocast: torch.dtype | None = None,
     ) -> None:
         self.model = unwrap(model)
+        self.autocast = autocast
         if device is not None:
             self.model.to(device)
         self._loss = loss
@@ -175,7 +178,28 @@ class Task:
 
     def describe(self) -> dict[str, Any]:
         """What an index must know of this task, JSON-serialisable."""
-        return {"kind": self.kind, "model": model_fingerprint(self.model)}
+        record = {"kind": self.kind, "model": model_fingerprint(self.model)}
+        if self.autocast is not None:
+            record["autocast"] = dtype_name(self.autocast)
+        return record
+
+    @contextmanager
+    def running(self) -> Generator[None]:
+        """The model in eval mode, frozen, under autocast if asked for; afterwards as it was."""
+        import torch
+
+        with (
+            evaluating(self.model),
+            torch.autocast(
+                self.device.type, dtype=self.autocast, enabled=self.autocast is not None
+            ),
+        ):
+            yield
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`bfloat16` for `torch.bfloat16`."""
+    return str(dtype).removeprefix("torch.")
 
 
 def unwrap(model: torch.nn.Module) -> torch.nn.Module:

@@ -18,6 +18,10 @@ from headwater.training.recipe import Recipe
 if TYPE_CHECKING:
     import torch
 
+    from headwater.gradients.features import ModuleFilter
+    from headwater.gradients.second_moment import SecondMoment
+    from headwater.tasks.task import Task
+
 RUN_FILE = "run.json"
 TRAINER_STATE = "trainer_state.json"
 OPTIMIZER_FILES = ("optimizer.safetensors", "optimizer.pt", "optimizer.bin")
@@ -73,6 +77,17 @@ class TrainingRun:
     recipe: Recipe | None = None
     learning_rates: tuple[float, ...] = ()
     losses: tuple[float, ...] = ()
+
+    def second_moment(
+        self, task: Task, parameters: str | ModuleFilter = "linear", *, exact: bool = False
+    ) -> SecondMoment:
+        """The optimizer's second moment at the last checkpoint, for `Features(second_moment=)`.
+
+        Args, Raises: see `training.second_moment.load_second_moment`.
+        """
+        from headwater.training.second_moment import load_second_moment
+
+        return load_second_moment(self, task, parameters, exact=exact)
 
     @classmethod
     def open(cls, path: str | Path) -> TrainingRun:

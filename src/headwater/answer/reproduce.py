@@ -1,0 +1,125 @@
+"""How to get an answer again: as a command line and as Python, with all that was asked.
+
+What lies in files the answer does not know (held-out queries, long lists of ids) stands there by a
+name to be filled in.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headwater.methods.registry import METHODS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headwater.methods.method import Method
+    from headwater.tasks.query import Query
+
+HELD_OUT, IDS = "held_out.jsonl", "ids.txt"  # files that a command line names
+FEW = 20  # ids that are written out
+
+Options = Mapping[str, Any]
+
+
+def reproduce(path: Path, query: Query, method: Method, options: Options) -> dict[str, str]:
+    """`python`, and `command` where a command line can say it.
+
+    Args:
+        path: of the index. query, method: what was asked.
+        options: of `hw.ask`, those that are not at their defaults, `top` always.
+    """
+    made: dict[str, str] = {}
+    asked = _query(query)
+    if asked is not None:
+        arguments = [f"method={_method(method)}", *_arguments(options)]
+        made["python"] = f"hw.ask(hw.Index.open({str(path)!r}), {asked}, {', '.join(arguments)})"
+    if query.completion is not None and isinstance(query.prompt, str):
+        words = ["headwater", "ask", str(path), query.prompt, query.completion]
+        if query.instead_of is not None:
+            words += ["--instead-of", query.instead_of]
+        made["command"] = shlex.join([*words, *_words(method, options)])
+    return made
+
+
+def _query(query: Query) -> str | None:
+    """The query as Python; None for columns that have no short form."""
+    if query.parts:
+        parts = [_query(part) for part in query.parts]
+        known = [part for part in parts if part is not None]
+        return f"hw.Query.mean([{', '.join(known)}])" if len(known) == len(parts) else None
+    given: list[str] = []
+    if query.prompt is not None or query.completion is not None:
+        prompt = query.prompt if isinstance(query.prompt, str | None) else list(query.prompt)
+        given += [repr(prompt), repr(query.completion)]
+    for name in ("instead_of", "input_ids", "target", "columns", "name"):
+        value = _plain(getattr(query, name))
+        if value is _UNSPEAKABLE:
+            return None
+        if value is not None:
+            given.append(f"{name}={value!r}")
+    return f"hw.Query({', '.join(given)})"
+
+
+_UNSPEAKABLE = object()
+
+
+def _plain(value: Any) -> Any:
+    """Lists and numbers as they are written; a marker for what is not (arrays of columns)."""
+    if isinstance(value, Mapping):
+        return _UNSPEAKABLE
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        items: Sequence[Any] = value
+        return type(value)(_plain(item) for item in items)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def changed(method: Method) -> dict[str, Any]:
+    """The method's parameters that are not its defaults."""
+    kind, told = type(method), method.describe()
+    usual: dict[str, Any] = kind().describe() if kind.name in METHODS else {}
+    return {
+        name: value for name, value in told.items() if name != "method" and value != usual.get(name)
+    }
+
+
+def _method(method: Method) -> str:
+    given = [
+        f"{name}={'held_out' if name == 'eval_queries' else repr(value)}"
+        for name, value in changed(method).items()
+    ]
+    return f"hw.{type(method).__name__}({', '.join(given)})"
+
+
+def _arguments(options: Options) -> list[str]:
+    """As arguments of `hw.ask`."""
+    made: list[str] = []
+    for name, value in options.items():
+        long = name == "ids" and len(value) > FEW
+        made.append(f"{name}={'ids' if long else repr(value)}")
+    return made
+
+
+def _words(method: Method, options: Options) -> list[str]:
+    """As options of `headwater ask`."""
+    words = ["--method", method.name]
+    for name, value in changed(method).items():
+        words += [f"--{name.replace('_', '-')}", HELD_OUT if name == "eval_queries" else str(value)]
+    for name, value in options.items():
+        if name in ("calibrate", "tokens"):
+            words.append(f"--no-{name}")
+        elif name == "ids":
+            words += ["--ids", IDS]
+        elif name == "groups":
+            words += [w for one in value[1] for w in ("--where", f"{value[0]}={one}")]
+        elif name == "top":
+            words += ["--top", str(value)]
+        else:
+            words += [w for one in value for w in (f"--{name}", str(one))]
+    return words
