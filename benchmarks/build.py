@@ -24,6 +24,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from loops import Measured, interleaved, run_loop, spread
+from stages import timed_build
 
 import headwater as hw
 from headwater.gradients.compute import Gradients
@@ -84,32 +85,11 @@ class Ours:
 
     def __call__(self) -> float:
         """Seconds of the shards: gradients, autocorrelation, encoding, writing."""
-        import headwater.index.build as stage
-
         self.count += 1
-        times: dict[str, float] = {}
-        calibrate, shards = stage.calibrate, stage.build_shards
-
-        def timed(name: str, function: Any) -> Any:
-            def run(*given: Any) -> Any:
-                with Measured() as measured:
-                    result = function(*given)
-                times[name] = measured.wall
-                return result
-
-            return run
-
-        stage.calibrate = timed("calibration", calibrate)
-        stage.build_shards = timed("shards", shards)
-        try:
-            plan = hw.Plan(budget=self.budget)
-            hw.Index.build(
-                self.folder / str(self.count), self.task, self.corpus, hw.Features(), plan
-            )
-        finally:
-            stage.calibrate, stage.build_shards = calibrate, shards
-        self.calibration.append(times["calibration"])
-        return times["shards"]
+        folder, plan = self.folder / str(self.count), hw.Plan(budget=self.budget)
+        seconds = timed_build(folder, self.task, self.corpus, hw.Features(), plan)
+        self.calibration.append(seconds["calibrate"])
+        return seconds["build_shards"]
 
 
 def peer_job(name: str, python: str, model: str, data: Path, args: argparse.Namespace) -> Any:
