@@ -99,6 +99,9 @@ def index(
     shard_rows: Annotated[o.Number, typer.Option(help="Rows of a shard.")] = None,
     worker: Annotated[o.Text, typer.Option(metavar="N/COUNT", help="As 3/8: one of eight.")] = None,
     skip_bad: o.SkipBad = False,
+    no_features: Annotated[
+        bool, typer.Option("--no-features", help="Examples only, for evidence without gradients.")
+    ] = False,
     append: Annotated[bool, typer.Option("--append", help="Add to a finished index.")] = False,
     json: o.Json = False,
 ) -> None:
@@ -126,6 +129,10 @@ def _build(setup: Setup, out: Path) -> Index | None:
     from headwater.index.manifest import read_manifest
 
     corpus = setup.open_corpus()
+    if setup.no_features:
+        texts = setup.load_texts()
+        build(out, texts, setup.packed(texts, corpus), None, setup.plan())
+        return Index.open(out)
     task = setup.load_task()
     corpus = setup.packed(task, corpus)
     build(out, task, corpus, setup.features(task), setup.plan())
@@ -153,6 +160,8 @@ def _tokens(index: Index, since: float) -> int:
 
     shards = index.manifest["corpus"]["shards"]
     marks = {shard["name"]: mark_path(index.path, shard["name"]) for shard in shards}
+    if not index.has_features:
+        return 0
     return sum(s["tokens"] for s in shards if marks[s["name"]].stat().st_mtime >= since)
 
 

@@ -10,7 +10,9 @@ import typer
 Text = str | None
 Number = int | None
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, a hub name, or 'smollm2'.")]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A folder, a hub name, 'smollm2', or '-' for none.")
+]
 CorpusArg = Annotated[
     str,
     typer.Argument(metavar="CORPUS", help="A file, folder, glob, URL or hf://name of examples."),

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from headwater.gradients.features import Features, LayerBlocks, TwoSided
     from headwater.index.build import Plan
     from headwater.tasks.causal_lm import CausalLM
+    from headwater.tasks.texts import Texts
+
+NO_MODEL = "-"
 
 
 @dataclass
@@ -52,6 +55,7 @@ class Setup:
     shard_rows: int | None = None
     worker: str | None = None
     skip_bad: bool = False
+    no_features: bool = False
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Setup:
@@ -71,6 +75,12 @@ class Setup:
         from headwater.tasks.packing import pack
 
         return pack(task, corpus) if self.packing else corpus
+
+    def load_texts(self) -> Texts | CausalLM:
+        """The task of an index without features: `-` is a corpus without a model."""
+        from headwater.tasks.texts import Texts
+
+        return Texts() if self.model == NO_MODEL else self.load_task()
 
     def load_task(self) -> CausalLM:
         """The model with its tokenizer, as it was trained."""
@@ -95,6 +105,10 @@ class Setup:
 
     def check(self) -> None:
         """Parse all that can be parsed; raises InputError before anything is loaded."""
+        if self.model == NO_MODEL and not self.no_features:
+            raise InputError(
+                "Features need a model", expected="a model, or --no-features", found=NO_MODEL
+            )
         parse_projection(self.projection)
         parse_columns(self.column or [])
         self.plan()

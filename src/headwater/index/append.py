@@ -49,7 +49,8 @@ def append(index: Index, corpus: Corpus, plan: Plan) -> None:
                 _add(folder, manifest, task, corpus, plan)
             finally:
                 manifest = settle(folder)
-    build_shards(folder, manifest, index.gradients, plan)
+    if manifest["features"]:
+        build_shards(folder, manifest, index.gradients, plan)
     finish(folder)
 
 

@@ -44,6 +44,7 @@ from headwater.index.shard_job import (
     merged,
     sums_path,
 )
+from headwater.tasks.texts import Texts
 
 if TYPE_CHECKING:
     from headwater.corpus.corpus import Corpus
@@ -54,6 +55,9 @@ logger = logging.getLogger(__name__)
 
 CPU_BUDGET, GPU_BUDGET = 1024, 16384  # tokens of a batch
 SHARD_BYTES = 64 << 20  # of features, so that a shard's buffer stays small
+
+
+PLAIN_ROWS = 8192  # examples of a shard without features
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,12 @@ class Plan:
     skip_bad: bool = False
 
 
-def build(folder: Path, task: Task, corpus: Corpus, features: Features, plan: Plan) -> None:
+def build(
+    folder: Path, task: Task | Texts, corpus: Corpus, features: Features | None, plan: Plan
+) -> None:
     """Build or resume the index at `folder`; returns when this worker's shards are done.
+
+    Without `features` it holds the examples only.
 
     Raises:
         MismatchError: when the folder holds an index of another task, corpus or features.
@@ -85,6 +93,12 @@ def build(folder: Path, task: Task, corpus: Corpus, features: Features, plan: Pl
     if not 0 <= number < count:
         raise InputError("There is no such worker", expected=f"0 to {count - 1}", found=number)
     make_folder(folder)
+    if features is None or isinstance(task, Texts):
+        if features is not None:
+            raise InputError("Features need a model", expected="a Task", found="texts alone")
+        with locked(folder / ".setup.lock", f"The index at {folder}", wait=count > 1):
+            _set_up_plain(folder, task, corpus, plan)
+        return
     gradients = Gradients(task, features)
     with locked(folder / ".setup.lock", f"The index at {folder}", wait=count > 1):
         manifest = _set_up(folder, gradients, corpus, plan)
@@ -105,12 +119,7 @@ def _set_up(folder: Path, gradients: Gradients, corpus: Corpus, plan: Plan) -> M
         restore_calibration(folder, manifest, gradients)
         _check_total(folder, manifest)
         return manifest
-    for place in (folder, corpus_folder, folder / "statistics"):
-        sweep(place)
-    if any(path.name not in (".setup.lock", "corpus", "statistics") for path in folder.iterdir()):
-        raise InputError(
-            f"{folder} is neither empty nor an index", do="name an empty or a new folder"
-        )
+    _require_new(folder)
     rows = plan.shard_rows or rows_of_shard(gradients)
     summary = load_or_ingest(corpus_folder, task, corpus, rows, plan.skip_bad)
     default = GPU_BUDGET if task.device.type == "cuda" else CPU_BUDGET
@@ -134,6 +143,44 @@ def _set_up(folder: Path, gradients: Gradients, corpus: Corpus, plan: Plan) -> M
     }
     write_manifest(folder, manifest)
     return manifest
+
+
+def _require_new(folder: Path) -> None:
+    for place in (folder, folder / "corpus", folder / "statistics"):
+        sweep(place)
+    if any(path.name not in (".setup.lock", "corpus", "statistics") for path in folder.iterdir()):
+        raise InputError(
+            f"{folder} is neither empty nor an index", do="name an empty or a new folder"
+        )
+
+
+def _set_up_plain(folder: Path, task: Task | Texts, corpus: Corpus, plan: Plan) -> None:
+    """An index without features is finished with its corpus."""
+    corpus_folder = folder / "corpus"
+    if (folder / NAME).exists():
+        manifest = settle(folder)
+        require_same(manifest["task"], task.describe(), "task")
+        require_same(manifest["features"], {}, "features")
+        require_corpus(corpus_folder, manifest, task, corpus)
+    else:
+        _require_new(folder)
+        rows = plan.shard_rows or PLAIN_ROWS
+        summary = load_or_ingest(corpus_folder, task, corpus, rows, plan.skip_bad)
+        manifest: Manifest = {
+            "format": FORMAT,
+            "task": task.describe(),
+            "source": getattr(task, "source", {}),
+            "features": {},
+            "parameters": [],
+            "layout": [],
+            "coverage": {},
+            "corpus": recorded(summary),
+            "calibration": {},
+            "budget": 0,
+            "shard_rows": rows,
+            "shards": [],
+        }
+    write_manifest(folder, manifest | {"complete": True})
 
 
 def rows_of_shard(gradients: Gradients) -> int:
@@ -209,6 +256,9 @@ def finish(folder: Path) -> bool:
     """
     with locked(folder / ".setup.lock", f"The index at {folder}", wait=True):
         manifest = read_manifest(folder)
+        if not manifest["features"]:
+            write_manifest(folder, manifest | {"complete": True})
+            return True
         before = merged(folder)
         names: list[str] = [shard["name"] for shard in manifest["corpus"]["shards"]]
         if not all(is_done(folder, name, before) for name in names):

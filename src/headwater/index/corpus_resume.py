@@ -21,6 +21,7 @@ from headwater.index.manifest import Manifest, read_manifest, require_same
 if TYPE_CHECKING:
     from headwater.corpus.corpus import Corpus
     from headwater.tasks.task import Task
+    from headwater.tasks.texts import Texts
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def recorded(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_or_ingest(
-    folder: Path, task: Task, corpus: Corpus, shard_rows: int, skip_bad: bool
+    folder: Path, task: Task | Texts, corpus: Corpus, shard_rows: int, skip_bad: bool
 ) -> dict[str, Any]:
     """The corpus's summary: from an earlier start that did not come to a manifest, or made now.
 
@@ -67,7 +68,7 @@ def write_counts(path: Path, counts: np.ndarray[Any, Any]) -> str:
     return checksum(path)
 
 
-def require_corpus(folder: Path, manifest: Manifest, task: Task, corpus: Corpus) -> None:
+def require_corpus(folder: Path, manifest: Manifest, task: Task | Texts, corpus: Corpus) -> None:
     """See that `corpus` is the index's, or one appended to it, and mend from it what is damaged.
 
     Raises:

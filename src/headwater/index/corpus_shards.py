@@ -25,6 +25,7 @@ from headwater.tasks.task import Chunk
 if TYPE_CHECKING:
     from headwater.corpus.corpus import Corpus
     from headwater.tasks.task import Task
+    from headwater.tasks.texts import Texts
 
 TOGETHER = 256  # documents tokenised at once
 LISTED = 1000  # skipped examples named in the summary; all are counted
@@ -35,7 +36,7 @@ Held = tuple[Document, list[Chunk]]
 class Ingest:
     """Writes corpus shards; `summary` is what the manifest records of them."""
 
-    def __init__(self, folder: Path, task: Task, shard_rows: int, skip_bad: bool) -> None:
+    def __init__(self, folder: Path, task: Task | Texts, shard_rows: int, skip_bad: bool) -> None:
         self.folder, self.task = folder, task
         self.shard_rows, self.skip_bad = shard_rows, skip_bad
         self.shards: list[dict[str, Any]] = []

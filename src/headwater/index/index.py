@@ -21,6 +21,7 @@ from headwater.engine.files import inside, read_json
 from headwater.gradients.features import Features
 from headwater.index.layouts import layout_from
 from headwater.index.manifest import Manifest, read_manifest, require_same
+from headwater.tasks.texts import Texts
 
 if TYPE_CHECKING:
     import torch
@@ -77,16 +78,17 @@ class Index:
     def build(
         cls,
         path: str | os.PathLike[str] | None,
-        task: Task,
+        task: Task | Texts,
         corpus: Corpus,
-        features: Features = Features(),  # noqa: B008 - frozen
+        features: Features | None = Features(),  # noqa: B008 - frozen
         plan: Plan | None = None,
     ) -> Index:
         """Build an index, or go on with a half-built one.
 
         Args:
             path: its folder; None = a temporary one that goes with the object.
-            task, corpus, features: what of what.
+            task, corpus, features: what of what. None stores no features, for evidence that
+                needs none; then `task` may also be `Texts()`, for a corpus without a model.
             plan: how it is run (batch budget, shard size, workers, skipping bad examples).
 
         Raises:
@@ -98,7 +100,8 @@ class Index:
         temporary = tempfile.TemporaryDirectory(prefix="headwater-") if path is None else None
         folder = Path(temporary.name if temporary is not None else str(path))
         build(folder, task, corpus, features, plan or Plan())
-        index = cls(folder, read_manifest(folder), task)
+        held = None if isinstance(task, Texts) else task
+        index = cls(folder, read_manifest(folder), held)
         index._temporary = temporary
         return index
 
@@ -150,8 +153,13 @@ class Index:
         size = self.manifest["corpus"]
         return (
             f"Index({str(self.path)!r}: {size['documents']:,} examples, {size['tokens']:,} tokens, "
-            f"{self.size:,} dimensions, {self.features.storage})"
+            + (f"{self.size:,} dimensions, {self.features.storage})" if self.size else "texts)")
         )
+
+    @property
+    def has_features(self) -> bool:
+        """Whether gradients are stored; without them it holds its examples only."""
+        return bool(self.manifest["features"])
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
@@ -160,12 +168,21 @@ class Index:
 
     @property
     def size(self) -> int:
-        """Dimensions of the feature vector."""
-        return self.blocks[-1].offset + self.blocks[-1].size
+        """Dimensions of the feature vector; 0 without features."""
+        return 0 if not self.blocks else self.blocks[-1].offset + self.blocks[-1].size
 
     @cached_property
     def features(self) -> Features:
-        """What is stored of each example."""
+        """What is stored of each example.
+
+        Raises:
+            InputError: for an index without features.
+        """
+        if not self.has_features:
+            raise InputError(
+                "The index holds no features",
+                do="build one with features, or ask for evidence that needs none (--evidence)",
+            )
         return Features.from_description(self.manifest["features"])
 
     @cached_property
@@ -278,6 +295,13 @@ class Index:
         from headwater.index.corpus_shards import documents_of
 
         return documents_of(self._at(positions, ["id", "content", "arrays", "metadata"]))
+
+    def stream(self) -> Iterator[Document]:
+        """All documents in order, a shard in memory at a time."""
+        from headwater.index.corpus_shards import documents_of
+
+        for row in self._rows(["id", "content", "arrays", "metadata"]):
+            yield from documents_of([row])
 
     def chunks(self, positions: Sequence[int]) -> list[list[Chunk]]:
         """The chunks of the documents at these positions."""

@@ -32,6 +32,8 @@ def _expected(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
     ]
     if manifest["corpus"].get("unigrams"):
         expected.append(("corpus/unigrams.safetensors", manifest["corpus"]["unigrams"]))
+    if not manifest["features"]:
+        return sorted(expected)
     expected.append(("statistics/calibration.safetensors", manifest["calibration"]["checksum"]))
     if manifest["complete"]:
         shards = manifest["shards"]

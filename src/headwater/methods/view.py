@@ -78,7 +78,7 @@ class View(Method):
 
     def check(self, index: Index) -> None:
         """Raise InputError when the index's features are not those the method needs."""
-        found = index.manifest["features"]["output"]
+        found = index.features.output
         needed = "margin" if self.weighted else "loss"
         if found != needed:
             raise InputError(

@@ -79,9 +79,9 @@ def content_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("duplicates", _duplicates(record["duplicates"])),
         ("skipped", _named_skipped(record)),
         ("model", _model(task, source)),
-        ("features", _features(features, record)),
-        ("second moment", str(record["calibration"]["second_moment"] or "none")),
-        ("coverage", coverage_line(record["coverage"])),
+        ("features", _features(features, record) if features else "none: examples only"),
+        ("second moment", str(record["calibration"].get("second_moment") or "none")),
+        ("coverage", coverage_line(record["coverage"]) if features else ""),
         ("on disk", size(record["bytes"])),
     ]
     return [row for row in rows if row[1]]
