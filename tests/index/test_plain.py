@@ -50,8 +50,7 @@ def test_it_resumes_appends_and_notices_damage(tmp_path: Path) -> None:
     build(tmp_path / "a")
     assert shard.read_bytes() == good
     more = [{"id": "new", "text": "one more", "source": "c"}]
-    index = hw.Index.open(tmp_path / "a", None)
-    index._task = Texts()  # type: ignore[assignment]
+    index = hw.Index.open(tmp_path / "a")
     index.append(hw.Corpus.from_documents(more))
     assert hw.Index.open(tmp_path / "a").ids[-1] == "new"
     assert read_manifest(tmp_path / "a")["complete"]

@@ -10,7 +10,7 @@ import typer
 
 from headwater.cli import options as o
 from headwater.cli.output import emit, facts, warn
-from headwater.cli.setup import Setup
+from headwater.cli.setup import NO_MODEL, Setup
 from headwater.engine.progress import clock
 
 if TYPE_CHECKING:
@@ -145,12 +145,14 @@ def _append(setup: Setup, out: Path) -> Index:
     corpus = setup.open_corpus()
     index = open_index(
         out,
-        model=setup.model,
+        model=None if setup.model == NO_MODEL else setup.model,
         device=setup.device,
         trust_remote_code=setup.trust_remote_code,
         unfinished=True,  # an append that was stopped goes on
     )
-    index.append(setup.packed(index.task, corpus), setup.plan())
+    if setup.packing:
+        corpus = setup.packed(index.task, corpus)
+    index.append(corpus, setup.plan())
     return index
 
 

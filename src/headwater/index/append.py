@@ -22,6 +22,7 @@ from headwater.index.corpus_resume import (
 )
 from headwater.index.corpus_shards import Ingest, fingerprint, read_shard
 from headwater.index.manifest import Manifest, write_manifest
+from headwater.tasks.texts import Texts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +40,8 @@ def append(index: Index, corpus: Corpus, plan: Plan) -> None:
         InputError: when an id is already there; then nothing has changed.
         MismatchError: when one of the two corpora is packed into windows and the other is not.
     """
-    folder, task = index.path, index.task
+    folder = index.path
+    task = index.task if index.manifest["task"]["kind"] != Texts.kind else Texts()
     _require_packing(index.manifest, corpus)
     workers = plan.worker[1] > 1
     with locked(folder / ".setup.lock", f"The index at {folder}", wait=workers):
@@ -85,7 +87,7 @@ def _begun(manifest: Manifest, corpus: Corpus, workers: bool) -> bool:
     return False
 
 
-def _add(folder: Path, manifest: Manifest, task: Task, corpus: Corpus, plan: Plan) -> None:
+def _add(folder: Path, manifest: Manifest, task: Task | Texts, corpus: Corpus, plan: Plan) -> None:
     from headwater.index.mapped import map_tensors
 
     place = folder / "corpus"

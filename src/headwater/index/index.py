@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headwater.engine.errors import DamageError, InputError, MismatchError
+from headwater.engine.errors import DamageError, InputError
 from headwater.engine.files import inside, read_json
 from headwater.gradients.features import Features
 from headwater.index.layouts import layout_from
@@ -347,27 +347,10 @@ class Index:
         Raises:
             InputError, MismatchError: see `task`.
         """
-        from headwater.tasks.causal_lm import CausalLM
+        from headwater.index.model import load_task
 
-        record, source = self.manifest["task"], self.manifest["source"]
-        if record["kind"] != "causal_lm" or not (name or source.get("name")):
-            raise InputError(
-                "The index does not say where its model is",
-                do="open it with the model: hw.Index.open(path, task=...)",
-            )
-        trusted = self._trusted or name is not None
-        if not trusted and (self.path / "manifest.json").stat().st_uid != os.getuid():
-            raise MismatchError(
-                f"The index was written by another user and names the model {source['name']}",
-                do="check it and open with trust_model=True (--trust-model), or give task=...",
-            )
-        kept = {key: source.get(key) for key in ("dtype", "adapter")}
-        fed = ("max_length", "overlap", "truncate", "bos", "eos", "prompt_loss")
-        told = kept | {key: record[key] for key in fed} | options
-        task = CausalLM.load(name or source["name"], **told)
-        require_same(record, task.describe(), "model")
-        self._task = task
-        return task
+        self._task = load_task(self.path, self.manifest, name, trusted=self._trusted, **options)
+        return self._task
 
     @property
     def gradients(self) -> Gradients:
