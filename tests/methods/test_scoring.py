@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import headwater as hw
 from headwater.engine.errors import HeadwaterError, InputError
+from headwater.evidence.rankers import METHODS, method_by_name
 from headwater.methods.method import choose_blocks
-from headwater.methods.registry import METHODS, method_by_name
 from headwater.methods.scoring import Keeper
 from headwater.methods.trackstar import crossing
 from models import SENTENCES, Mlp, byte_tokenizer, class_loss, class_margin, tiny_llama

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headwater.methods.registry import METHODS
+from headwater.evidence.rankers import METHODS
 
 if TYPE_CHECKING:
     from pathlib import Path

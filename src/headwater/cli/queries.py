@@ -84,7 +84,7 @@ def choose_method(
     Raises:
         InputError: for an unknown name, or options that are not the method's.
     """
-    from headwater.methods.registry import method_by_name
+    from headwater.evidence.rankers import method_by_name
 
     given: dict[str, Any] = {"damping": damping, "mixing": mixing}
     options = {option: value for option, value in given.items() if value is not None}

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from headwater.tasks.texts import Texts
 
 TOGETHER = 256  # documents tokenised at once
+GROUP = 256  # documents of a row group: what is read to show one of them
 LISTED = 1000  # skipped examples named in the summary; all are counted
 
 Held = tuple[Document, list[Chunk]]
@@ -217,7 +219,7 @@ def write_parquet(path: Path, held: Sequence[Held]) -> None:
             "chunks": pa.array(columns["chunks"], chunk_type),
         }
     )
-    pq.write_table(table, path, compression="zstd")
+    pq.write_table(table, path, compression="zstd", row_group_size=GROUP)
 
 
 def _is_array(value: Any) -> bool:
@@ -247,11 +249,37 @@ def read_shard(
     Raises:
         DamageError: when the file is missing or not what was written.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with _undamaged(path):
         return pq.read_table(path, columns=list(columns)).to_pylist()
+
+
+def read_rows(path: Path, rows: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Some rows of a corpus shard, in the order asked for; only their row groups are read.
+
+    Raises:
+        DamageError: when the file is missing or not what was written.
+    """
+    import pyarrow.parquet as pq
+
+    with _undamaged(path), pq.ParquetFile(path, memory_map=True) as file:
+        sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        owners = np.searchsorted(starts, np.asarray(rows, dtype=int), side="right") - 1
+        groups: list[int] = sorted(set(owners.tolist()))
+        table = file.read_row_groups(groups, columns=list(columns), use_threads=False)
+        before = dict(zip(groups, np.cumsum([0, *(sizes[g] for g in groups)])[:-1], strict=True))
+        places = [int(before[g] + r - starts[g]) for g, r in zip(owners, rows, strict=True)]
+        return table.take(places).to_pylist()
+
+
+@contextmanager
+def _undamaged(path: Path) -> Generator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DamageError(
             f"{path} is damaged or missing",

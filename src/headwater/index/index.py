@@ -311,17 +311,18 @@ class Index:
         return chunks_of(self.task, self._at(positions, columns))
 
     def _at(self, positions: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
-        from headwater.index.corpus_shards import read_shard
+        from headwater.index.corpus_shards import read_rows
 
-        numbers = np.searchsorted(self._starts, np.asarray(positions, dtype=int), side="right") - 1
-        read: dict[int, list[dict[str, Any]]] = {}
+        asked = np.asarray(positions, dtype=int)
+        numbers = np.searchsorted(self._starts, asked, side="right") - 1
+        found: dict[int, dict[str, Any]] = {}
         for number in sorted(set(numbers.tolist())):
             name = self.manifest["corpus"]["shards"][number]["name"]
-            read[number] = read_shard(inside(self.path / "corpus", f"{name}.parquet"), columns)
-        return [
-            read[n][p - int(self._starts[n])]
-            for n, p in zip(numbers.tolist(), positions, strict=True)
-        ]
+            mine = asked[numbers == number]
+            path = inside(self.path / "corpus", f"{name}.parquet")
+            rows = read_rows(path, (mine - self._starts[number]).tolist(), columns)
+            found |= dict(zip(mine.tolist(), rows, strict=True))
+        return [found[position] for position in asked.tolist()]
 
     # -- what needs the model -------------------------------------------------------------
 
