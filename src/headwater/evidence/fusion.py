@@ -1,0 +1,124 @@
+"""One order out of several: reciprocal-rank fusion (Cormack et al. 2009).
+
+    score(q, z) = sum over methods of w / (k + rank of z by that method)
+
+It needs no common scale, which kinds of evidence do not have. Only the first `depth` of a method
+count, and only those with a positive score: to be 5,000th, or to share no word, is no support.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headwater.engine.errors import InputError
+from headwater.methods.method import Method, Scores
+
+if TYPE_CHECKING:
+    from headwater.index.index import Index
+    from headwater.index.selection import Mask
+    from headwater.tasks.query import Query
+
+K = 60.0  # the paper's
+DEPTH = 1000
+
+Array = np.ndarray[Any, Any]
+
+
+def id_order(ids: Sequence[str]) -> Array:
+    """Place of each id among all, int64: ties are broken by it."""
+    order = np.argsort(np.asarray(ids), kind="stable")
+    places = np.empty(len(order), dtype=np.int64)
+    places[order] = np.arange(len(order))
+    return places
+
+
+def best_first(scores: Array, order: Array, depth: int) -> Array:
+    """Positions of the `depth` best scores, best first, ties by `order`; NaN takes no part.
+
+    Args:
+        scores: [documents]. order: `id_order` [documents].
+    """
+    there = np.flatnonzero(~np.isnan(scores))
+    if len(there) > depth:
+        limit = np.partition(scores[there], len(there) - depth)[len(there) - depth]
+        there = there[scores[there] >= limit]
+    return there[np.lexsort((order[there], -scores[there]))][:depth]
+
+
+def reciprocal_ranks(scores: Array, order: Array, k: float = K, depth: int = DEPTH) -> Array:
+    """1 / (k + rank), float64 [documents]; 0 beyond `depth` and for scores that are not positive.
+
+    Args:
+        scores: [documents]. order: `id_order` [documents]. k: how little the first places stand
+            out.
+    """
+    best = best_first(scores, order, depth)
+    best = best[scores[best] > 0]
+    made = np.zeros(len(scores))
+    made[best] = 1 / (k + 1 + np.arange(len(best)))
+    return made
+
+
+class Fusion(Method):
+    """Several methods as one, by reciprocal ranks.
+
+    Args:
+        methods: at least two. weights: of each; 1 when left out. k, depth: see the module.
+    """
+
+    name, title, additive = "fusion", "Fusion", False
+    unit = "sum of reciprocal ranks"
+    needs = "what its methods need"
+
+    def __init__(
+        self,
+        *methods: Method,
+        weights: Sequence[float] | None = None,
+        k: float = K,
+        depth: int = DEPTH,
+    ) -> None:
+        if len(methods) < 2:
+            raise InputError("A fusion needs methods", expected="at least two", found=len(methods))
+        if weights is not None and len(weights) != len(methods):
+            raise InputError(
+                "A fusion needs one weight for each method",
+                expected=len(methods),
+                found=len(weights),
+            )
+        if k <= 0 or depth < 1:
+            raise InputError("k and depth must be positive", found=f"k={k}, depth={depth}")
+        self.methods, self.k, self.depth = methods, k, depth
+        self.weights = list(weights) if weights is not None else [1.0] * len(methods)
+
+    def stream(
+        self,
+        index: Index,
+        queries: Sequence[Query],
+        modules: Sequence[str] | None = None,
+        among: Mask | None = None,
+    ) -> Scores:
+        """Fused scores of all documents at once; NaN where no method has one."""
+        order = id_order(index.ids)
+        total = np.zeros((len(queries), len(index)))
+        scored = np.zeros(total.shape, dtype=bool)
+        for method, weight in zip(self.methods, self.weights, strict=True):
+            rows = np.full(total.shape, np.nan, dtype=np.float32)
+            for first, block in method.stream(index, queries, modules, among):
+                rows[:, first : first + block.shape[1]] = block
+            scored |= ~np.isnan(rows)
+            for fused, row in zip(total, rows, strict=True):
+                fused += weight * reciprocal_ranks(row, order, self.k, self.depth)
+        yield 0, np.where(scored, total, np.nan).astype(np.float32)
+
+    def describe(self) -> dict[str, Any]:
+        """Name, methods and parameters."""
+        return {
+            "method": self.name,
+            "methods": [method.describe() for method in self.methods],
+            "weights": self.weights,
+            "k": self.k,
+            "depth": self.depth,
+        }

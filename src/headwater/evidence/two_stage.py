@@ -1,0 +1,127 @@
+"""Two-stage search: a cheap method names candidates, a dear one scores only those.
+
+With features in the index the second stage scans them. Without, the candidates' gradients are
+computed on the spot, as a small index of their own in a temporary folder, so that influence can be
+asked of a corpus that was never gradient-indexed. Its curvature is then that of the candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headwater.engine.errors import InputError
+from headwater.evidence.fusion import best_first, id_order
+from headwater.methods.method import Method, Scores
+from headwater.methods.view import View
+
+if TYPE_CHECKING:
+    from headwater.gradients.features import Features
+    from headwater.index.index import Index
+    from headwater.index.selection import Mask
+    from headwater.tasks.query import Query
+
+CANDIDATES = 200
+
+Array = np.ndarray[Any, Any]
+
+
+class TwoStage(Method):
+    """`then` on the best `candidates` of `first`; the rest score NaN.
+
+    Args:
+        first: names candidates (BM25, Dense). then: scores them.
+        candidates: how many for each query.
+        features: what is computed of them where the index has no features; the defaults when left
+            out.
+    """
+
+    name, title, additive = "two-stage", "Two-stage search", False
+    needs = "what its methods need"
+
+    def __init__(
+        self,
+        first: Method,
+        then: Method,
+        candidates: int = CANDIDATES,
+        features: Features | None = None,
+    ) -> None:
+        if candidates < 1:
+            raise InputError("There must be candidates", expected="at least 1", found=candidates)
+        self.first, self.then, self.candidates = first, then, candidates
+        self.features = features
+
+    @property
+    def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Of the second method's scores."""
+        return self.then.unit
+
+    def stream(
+        self,
+        index: Index,
+        queries: Sequence[Query],
+        modules: Sequence[str] | None = None,
+        among: Mask | None = None,
+    ) -> Scores:
+        """Scores of each query's own candidates, all documents at once."""
+        chosen = candidates(index, queries, self.first, self.candidates, among)
+        union: Array = np.any(chosen, axis=0)
+        rows = np.full(chosen.shape, np.nan, dtype=np.float32)
+        if isinstance(self.then, View) and not index.has_features:
+            small = small_index(index, np.flatnonzero(union).tolist(), self.features)
+            for first, block in self.then.stream(small, queries, modules):
+                part = np.flatnonzero(union)[first : first + block.shape[1]]
+                rows[:, part] = block
+        else:
+            for first, block in self.then.stream(index, queries, modules, union):
+                rows[:, first : first + block.shape[1]] = block
+        yield 0, np.where(chosen, rows, np.float32(np.nan))
+
+    def describe(self) -> dict[str, Any]:
+        """Name, methods and parameters."""
+        return {
+            "method": self.name,
+            "first": self.first.describe(),
+            "then": self.then.describe(),
+            "candidates": self.candidates,
+        }
+
+
+def candidates(
+    index: Index,
+    queries: Sequence[Query],
+    method: Method,
+    count: int,
+    among: Mask | None = None,
+) -> Array:
+    """Each query's best `count` documents by `method`, bool [queries, documents]."""
+    order = id_order(index.ids)
+    rows = np.full((len(queries), len(index)), np.nan, dtype=np.float32)
+    for first, block in method.stream(index, queries, None, among):
+        rows[:, first : first + block.shape[1]] = block
+    chosen = np.zeros(rows.shape, dtype=bool)
+    for mask, row in zip(chosen, rows, strict=True):
+        mask[best_first(row, order, count)] = True
+    return chosen
+
+
+def small_index(index: Index, positions: Sequence[int], features: Features | None = None) -> Index:
+    """A temporary index of some documents of `index`, with features, in their order.
+
+    Raises:
+        InputError: when the index has no model to compute gradients with.
+    """
+    from headwater.corpus.corpus import Corpus
+    from headwater.gradients.features import Features
+    from headwater.index.build import Plan
+    from headwater.index.index import Index
+
+    if not positions:
+        raise InputError("No candidate was found", expected="a query that the first stage knows")
+    documents = index.documents(positions)
+    rows = [{"id": one.id, **one.content} for one in documents]
+    return Index.build(
+        None, index.task, Corpus.from_documents(rows), features or Features(), Plan(skip_bad=True)
+    )

@@ -1,0 +1,99 @@
+"""Fusion and two-stage search: the formula by hand, and the same scores as scanning everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+import headwater as hw
+from headwater.engine.errors import InputError
+from headwater.evidence.fusion import Fusion, best_first, id_order, reciprocal_ranks
+from headwater.evidence.two_stage import TwoStage
+from headwater.methods.method import Method
+from headwater.tasks.texts import Texts
+from models import byte_tokenizer, relative, tiny_llama
+
+TEXTS = [f"the {a} sat on the {b}" for a in ("cat", "dog", "owl", "hen") for b in ("mat", "log")]
+ROWS = [{"id": f"z{9 - i}", "text": text} for i, text in enumerate(TEXTS)]
+QUERY = hw.Query("the cat sat on the", " mat")
+
+
+class Fixed(Method):
+    """Scores that are given."""
+
+    name, title, unit, additive, needs = "fixed", "Fixed", "points", False, "nothing"
+
+    def __init__(self, *rows: Sequence[float]) -> None:
+        self.rows = np.asarray(rows, dtype=np.float32)
+
+    def stream(self, index: Any, queries: Any, modules: Any = None, among: Any = None) -> Any:
+        rows = self.rows.copy()
+        if among is not None:
+            rows[:, ~among] = np.nan
+        yield 0, rows[:, :3]
+        yield 3, rows[:, 3:]
+
+
+def texts() -> hw.Index:
+    return hw.Index.build(None, Texts(), hw.Corpus.from_documents(ROWS), None)
+
+
+def test_reciprocal_ranks_by_hand() -> None:
+    order = id_order(["c", "a", "b", "d", "e"])
+    assert order.tolist() == [2, 0, 1, 3, 4]
+    scores = np.array([2.0, 2.0, np.nan, 5.0, -1.0])
+    assert best_first(scores, order, 10).tolist() == [3, 1, 0, 4]  # ties by id
+    assert best_first(scores, order, 2).tolist() == [3, 1]
+    made = reciprocal_ranks(scores, order, k=60)
+    assert made == pytest.approx([1 / 63, 1 / 62, 0, 1 / 61, 0])
+    assert reciprocal_ranks(scores, order, k=1, depth=1) == pytest.approx([0, 0, 0, 1 / 2, 0])
+
+
+def test_fusion_is_the_sum_over_methods() -> None:
+    one = Fixed([8, 7, 6, 5, 4, 3, 2, 1], [1, 2, 3, 4, 5, 6, 7, 8])
+    other = Fixed([0, 0, 9, 0, 0, 0, 0, 0], [0] * 8)
+    index = texts()
+    fused = hw.scores(index, [QUERY, QUERY], method=Fusion(one, other, k=10, weights=[1, 2]))
+    right = np.array([1 / (10 + rank) for rank in range(1, 9)])
+    assert fused[1] == pytest.approx(right[::-1])
+    right[2] += 2 / 11
+    assert fused[0] == pytest.approx(right)
+    some = hw.scores(
+        index, QUERY, method=Fusion(Fixed(one.rows[0]), Fixed([0] * 8)), ids=["z9", "z8"]
+    )
+    assert np.isfinite(some[0]).tolist() == [True, True] + [False] * 6
+
+
+def model_index(features: hw.Features | None) -> hw.Index:
+    task = hw.CausalLM(tiny_llama(), byte_tokenizer(), max_length=32)
+    return hw.Index.build(None, task, hw.Corpus.from_documents(ROWS), features)
+
+
+@pytest.mark.parametrize("method", [hw.GradDot(), hw.GradCos()], ids=lambda m: m.name)
+def test_two_stages_score_their_candidates_as_a_whole_scan_does(method: Any) -> None:
+    features = hw.Features(projection=hw.TwoSided(4, 4), storage="float32")
+    whole = hw.scores(model_index(features), [QUERY, QUERY], method=method)
+    first = Fixed([8, 7, 6, 5, 4, 3, 2, 1], [1, 2, 3, 4, 5, 6, 7, 8])
+    search = TwoStage(first, method, candidates=3, features=features)
+    for index in (model_index(features), model_index(None)):
+        found = hw.scores(index, [QUERY, QUERY], method=search)
+        assert np.flatnonzero(np.isfinite(found[0])).tolist() == [0, 1, 2]
+        assert np.flatnonzero(np.isfinite(found[1])).tolist() == [5, 6, 7]
+        assert relative(found[0, :3], whole[0, :3]) < 1e-5
+        assert relative(found[1, 5:], whole[1, 5:]) < 1e-5
+    assert search.unit == method.unit
+
+
+def test_what_is_refused() -> None:
+    with pytest.raises(InputError, match="at least two"):
+        Fusion(hw.GradDot())
+    with pytest.raises(InputError, match="one weight"):
+        Fusion(hw.GradDot(), hw.GradCos(), weights=[1])
+    with pytest.raises(InputError, match="must be candidates"):
+        TwoStage(hw.GradDot(), hw.GradCos(), candidates=0)
+    first = Fixed([8, 7, 6, 5, 4, 3, 2, 1])
+    with pytest.raises(InputError, match="where its model is"):
+        hw.scores(texts(), QUERY, method=TwoStage(first, hw.GradDot()))
