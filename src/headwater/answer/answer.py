@@ -11,27 +11,69 @@ from typing import Any
 
 
 @dataclass
+class Kind:
+    """A kind of evidence as an answer asked for it.
+
+    Args:
+        title: of its method. unit: of its scores. note: what it means, and what it does not.
+        examples: how many have a score above zero.
+    """
+
+    title: str
+    unit: str
+    note: str
+    examples: int
+
+
+@dataclass
+class Place:
+    """Where one kind of evidence puts an example: its rank from 1, and its score there."""
+
+    rank: int
+    score: float
+
+
+@dataclass
+class Picture:
+    """What an answer comes down to.
+
+    Args:
+        kind: "copied", "stated", "shaped" or "nothing stands out".
+        summary: one sentence with the figures. figures: the same as values.
+    """
+
+    kind: str
+    summary: str
+    figures: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass
 class Evidence:
     """One training example in an answer.
 
     Args:
         id, text, metadata: the example. position: its place in the corpus.
-        kind: of evidence; here "influence".
-        score: raw, in the answer's unit; positive = supports the output.
-        percentile: share of all examples with a lower score, in percent.
+        kind: of evidence: the one that puts it highest.
+        kinds: its place in every kind of evidence that knows it.
+        support: how its text supports the output ("states the fact", "shares subject", ...).
+        score: raw, in the answer's unit; positive = supports the output. None where influence was
+            asked for and this example has no such score (it was no candidate).
+        percentile: share of all examples with a lower score, in percent; None likewise.
         specificity: share of the reference queries under which this same example scores lower, in
             percent; None without references. An example that supports everything explains nothing.
         tokens: the example's text in tokens, each with its share of the score; empty when not
             asked for. The shares of all its tokens sum to the score where gradients factor by
             token.
         by_target: the score split over the query's target tokens, in their order.
+        terms: the words it shares with the output and what each adds to its lexical score.
+        spans: characters of its text [start, end) that stand in the output word for word.
         duplicates: ids of examples with the same text, folded into this one.
     """
 
     id: str
     text: str
-    score: float
-    percentile: float
+    score: float | None
+    percentile: float | None
     position: int
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
     kind: str = "influence"
@@ -39,6 +81,10 @@ class Evidence:
     tokens: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
     by_target: list[float] = field(default_factory=list[float])
     duplicates: list[str] = field(default_factory=list[str])
+    kinds: dict[str, Place] = field(default_factory=dict[str, Place])
+    support: str | None = None
+    terms: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
+    spans: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
 
 
 @dataclass
@@ -71,6 +117,8 @@ class Answer:
         method: name and parameters. unit, additive: of its scores.
         proponents, opponents: best and worst first.
         judgement: against the null. examples: how many were scored.
+        kinds: of evidence that were asked for. spans: of the output that stand in the corpus word
+            for word, with the documents that hold them. picture: what all of it comes down to.
         groups: for additive methods, totals by metadata column: (value, total, examples).
         notes: what a reader should know. seconds: the cost by step.
         reproduce: the command line and the Python that give this answer again.
@@ -96,6 +144,9 @@ class Answer:
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     reproduce: dict[str, str] = field(default_factory=dict[str, str])
     name: str | None = None
+    kinds: dict[str, Kind] = field(default_factory=dict[str, Kind])
+    spans: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    picture: Picture | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, JSON-serialisable."""
@@ -115,7 +166,8 @@ class Answer:
         return record
 
     def __repr__(self) -> str:
-        lines = [f"{self.query}   [{self.title}; score = {self.unit}]", self.judgement.summary]
+        lines = [f"{self.query}   [{self.title}; score = {self.unit}]"]
+        lines.append(self.judgement.summary if self.picture is None else self.picture.summary)
         for kind, items in (("supports", self.proponents), ("opposes", self.opponents)):
             for rank, item in enumerate(items, 1):
                 text = " ".join(item.text.split())

@@ -26,17 +26,18 @@ FEW = 20  # ids that are written out
 Options = Mapping[str, Any]
 
 
-def reproduce(path: Path, query: Query, method: Method, options: Options) -> dict[str, str]:
+def reproduce(path: Path, query: Query, method: Method | None, options: Options) -> dict[str, str]:
     """`python`, and `command` where a command line can say it.
 
     Args:
-        path: of the index. query, method: what was asked.
+        path: of the index. query, method: what was asked; no method without influence.
         options: of `hw.ask`, those that are not at their defaults, `top` always.
     """
     made: dict[str, str] = {}
     asked = _query(query)
     if asked is not None:
-        arguments = [f"method={_method(method)}", *_arguments(options)]
+        arguments = [] if method is None else [f"method={_method(method)}"]
+        arguments += _arguments(options)
         made["python"] = f"hw.ask(hw.Index.open({str(path)!r}), {asked}, {', '.join(arguments)})"
     if query.completion is not None and isinstance(query.prompt, str):
         words = ["headwater", "ask", str(path), query.prompt, query.completion]
@@ -106,10 +107,10 @@ def _arguments(options: Options) -> list[str]:
     return made
 
 
-def _words(method: Method, options: Options) -> list[str]:
+def _words(method: Method | None, options: Options) -> list[str]:
     """As options of `headwater ask`."""
-    words = ["--method", method.name]
-    for name, value in changed(method).items():
+    words = [] if method is None else ["--method", method.name]
+    for name, value in {} if method is None else changed(method).items():
         words += [f"--{name.replace('_', '-')}", HELD_OUT if name == "eval_queries" else str(value)]
     for name, value in options.items():
         if name in ("calibrate", "tokens"):
@@ -118,8 +119,12 @@ def _words(method: Method, options: Options) -> list[str]:
             words += ["--ids", IDS]
         elif name == "groups":
             words += [w for one in value[1] for w in ("--where", f"{value[0]}={one}")]
-        elif name == "top":
-            words += ["--top", str(value)]
+        elif name == "evidence":
+            words += ["--evidence", ",".join(value)]
+        elif name == "candidates":
+            words += ["--candidates", f"{value[0]}:{value[1]}"]
+        elif name in ("top", "fusion", "tokenizer"):
+            words += [f"--{name}", str(value)]
         else:
             words += [w for one in value for w in (f"--{name}", str(one))]
     return words

@@ -38,6 +38,10 @@ def ask(
     eval_queries: o.EvalQueries = None,
     damping: o.Damping = None,
     mixing: o.Mixing = None,
+    evidence: o.EvidenceKinds = "influence",
+    fusion: o.Fused = "rrf",
+    candidates: o.Candidates = None,
+    tokenizer: o.Tokenizer = None,
     top: Annotated[int, typer.Option(help="Examples shown at either end.")] = 10,
     by: By = None,
     modules: o.Modules = None,
@@ -58,7 +62,14 @@ def ask(
     The words are COMPLETION after PROMPT; OUT is the index.
     """
     from headwater.answer.ask import ask as answer_to
-    from headwater.cli.queries import choose_method, open_index, parse_groups, read_ids
+    from headwater.cli.queries import (
+        choose_method,
+        open_index,
+        parse_candidates,
+        parse_groups,
+        parse_kinds,
+        read_ids,
+    )
 
     asked = _queries(prompt, completion, instead_of, queries)
     chosen = choose_method(method, eval_queries, damping, mixing)
@@ -79,6 +90,10 @@ def ask(
         tokens=not no_tokens,
         by=by or (),
         modules=modules,
+        evidence=parse_kinds(evidence),
+        fusion=fusion,
+        candidates=parse_candidates(candidates),
+        tokenizer=tokenizer,
         **among,
     )
     for answer in answers:

@@ -99,6 +99,20 @@ Where = Annotated[
     list[str] | None,
     typer.Option(metavar="COLUMN=VALUE", help="Only examples of this group. Repeatable."),
 ]
+EvidenceKinds = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND,...", help="influence, verbatim, lexical, semantic: some of them, by commas."
+    ),
+]
+Fused = Annotated[
+    str, typer.Option(help="rrf (reciprocal ranks), or the kind whose order is shown.")
+]
+Candidates = Annotated[
+    Text,
+    typer.Option(metavar="KIND:COUNT", help="Influence only on the first COUNT by that kind."),
+]
+Tokenizer = Annotated[Text, typer.Option(help="Of the verbatim search; default: the model's own.")]
 OtherModel = Annotated[
     Text, typer.Option("--model", help="Where the index's model is now, if it moved.")
 ]

@@ -132,6 +132,25 @@ def parse_groups(given: Sequence[str] | None) -> tuple[str, list[str]] | None:
     return columns[0], [value for _, _, value in pairs]
 
 
+def parse_kinds(text: str) -> list[str]:
+    """`influence,lexical` -> ["influence", "lexical"]; names are checked where they are used."""
+    return [kind.strip() for kind in text.split(",") if kind.strip()]
+
+
+def parse_candidates(text: str | None) -> tuple[str, int] | None:
+    """`lexical:200` -> ("lexical", 200).
+
+    Raises:
+        InputError: for what is not KIND:COUNT.
+    """
+    if text is None:
+        return None
+    kind, _, count = text.partition(":")
+    if not count.isdecimal():
+        raise InputError("Candidates are not understood", expected="KIND:COUNT", found=repr(text))
+    return kind, int(count)
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headwater.answer.answer import Answer, Evidence
+from headwater.report.joined import SAME, joined_table, kind_lines, picture_line, support_line
 from headwater.report.ranking import score_text
 from headwater.report.words import Mark, excerpt, place, printable, strongest
 
@@ -43,19 +44,28 @@ class _Rendered:
 
 def _parts(answer: Answer, *, plain: bool) -> Iterator[RenderableType]:
     yield _header(answer)
-    yield _judgement(answer)
-    sides = (
-        ("supports", "without these the words would be less likely", answer.proponents, 1),
-        ("opposes", "without these the words would be more likely", answer.opponents, -1),
-    )
+    if answer.picture is not None:
+        yield picture_line(answer)
+    if answer.picture is None or answer.method:
+        yield _judgement(answer)
+    sides = [("opposes", "without these the words would be more likely", answer.opponents, -1)]
+    if answer.kinds:
+        texts = [_joined_example(item, plain=plain) for item in answer.proponents]
+        yield Text.assemble(("\nevidence", "bold"), ("  rank by each kind, fused order", "dim"))
+        yield joined_table(answer, texts)
+    else:
+        meaning = "without these the words would be less likely"
+        sides.insert(0, ("supports", meaning, answer.proponents, 1))
     for name, meaning, items, sign in sides:
         # With few examples either list reaches into the other's half.
-        kept = [item for item in items if item.score * sign > 0]
+        kept = [item for item in items if (item.score or 0.0) * sign > 0]
         if kept:
             yield Text.assemble((f"\n{name}", "bold"), (f"  {meaning}", "dim"))
             yield _evidence_table(answer, kept, plain=plain)
     for column, totals in answer.groups.items():
         yield _totals(column, totals)
+    if answer.kinds:
+        yield from kind_lines(answer)
     yield Text()
     yield _legend(answer, plain=plain)
     for note in answer.notes:
@@ -111,8 +121,8 @@ def _evidence_table(answer: Answer, items: Sequence[Evidence], *, plain: bool) -
         table.add_column("specific", justify="right", no_wrap=True)
     table.add_column("example", ratio=1, overflow="fold")
     for rank, item in enumerate(items, 1):
-        cells: list[RenderableType] = [str(rank), score_text(item.score)]
-        cells.append(_share(item.percentile))
+        cells: list[RenderableType] = [str(rank), score_text(item.score or 0.0)]
+        cells.append(_share(item.percentile or 0.0))
         if specific:
             cells.append("-" if item.specificity is None else f"{item.specificity:.0f}%")
         table.add_row(*cells, _example(answer, item, plain=plain))
@@ -125,6 +135,13 @@ def _share(percent: float) -> str:
 
 
 def _example(answer: Answer, item: Evidence, *, plain: bool) -> Group:
+    lines: list[RenderableType] = [_head(item), marked(item, plain=plain)]
+    if len(item.by_target) > 1 and len(item.by_target) == len(answer.target):
+        lines.append(_by_target(answer.target, item.by_target))
+    return Group(*lines)
+
+
+def _head(item: Evidence) -> Text:
     head = Text(no_wrap=True, overflow="ellipsis")
     head.append(printable(item.id), style="cyan")
     if item.duplicates:
@@ -132,10 +149,13 @@ def _example(answer: Answer, item: Evidence, *, plain: bool) -> Group:
     values = [f"{k}={v}" for k, v in item.metadata.items() if _short(v)]
     if values:
         head.append("  " + printable(" ".join(values[:COLUMNS])), style="dim")
-    lines: list[RenderableType] = [head, marked(item, plain=plain)]
-    if len(item.by_target) > 1 and len(item.by_target) == len(answer.target):
-        lines.append(_by_target(answer.target, item.by_target))
-    return Group(*lines)
+    return head
+
+
+def _joined_example(item: Evidence, *, plain: bool) -> Group:
+    lines: list[RenderableType] = [_head(item), marked(item, plain=plain)]
+    told = support_line(item)
+    return Group(*lines, told) if told.plain else Group(*lines)
 
 
 def _short(value: object) -> bool:
@@ -150,7 +170,10 @@ def marked(item: Evidence, *, plain: bool) -> Text:
     shown = Text("... " if start else "")
     at = start
     inner = [m for m in marks if start <= m.start and m.end <= end]
-    for mark in strongest(text, inner):
+    told = strongest(text, inner)
+    if not told:  # no influence: the words that are the same
+        told = [Mark(a, b, 0.0) for a, b in _apart(item.spans) if start <= a and b <= end]
+    for mark in told:
         shown.append(_flat(text[at : mark.start]))
         shown.append_text(_word(_flat(text[mark.start : mark.end]), mark, plain=plain))
         at = mark.end
@@ -158,7 +181,20 @@ def marked(item: Evidence, *, plain: bool) -> Text:
     return shown
 
 
+def _apart(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges in order, those that overlap joined."""
+    made: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if made and start <= made[-1][1]:
+            made[-1] = (made[-1][0], max(end, made[-1][1]))
+        else:
+            made.append((start, end))
+    return made
+
+
 def _word(word: str, mark: Mark, *, plain: bool) -> Text:
+    if mark.share == 0:  # the same words as in the output
+        return Text(f"\u00ab{word}\u00bb" if plain else word, style="" if plain else SAME)
     supports = mark.share > 0
     if plain:
         return Text(f"[{word}]" if supports else f"{{{word}}}")
@@ -205,7 +241,8 @@ def _legend(answer: Answer, *, plain: bool) -> Text:
         legend.append(": where the score comes from, ")
         legend.append_text(_word("words", Mark(0, 0, -1.0), plain=plain))
         legend.append(": what takes from it. ")
-    legend.append("above: examples that score lower. ")
+    if not answer.kinds or answer.opponents:
+        legend.append("above: examples that score lower. ")
     if any(item.specificity is not None for item in shown):
         legend.append("specific: reference queries under which this example scores lower.")
     return legend

@@ -1,0 +1,212 @@
+"""Several kinds of evidence in one answer, kept apart: each example with its rank in every kind.
+
+Every kind scores all examples; one fused order (reciprocal ranks) decides which are shown. The
+opponents are influence's alone, since no other kind knows of any.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headwater.answer.answer import Answer, Evidence, Judgement, Kind, Place
+from headwater.answer.influence import Influence, Scored, prompt_words
+from headwater.answer.kinds import NOTES, VerbatimReader
+from headwater.answer.reproduce import reproduce
+from headwater.answer.shown import Shown, first_texts
+from headwater.answer.verdict import picture
+from headwater.evidence.fusion import best_first, id_order, reciprocal_ranks
+from headwater.evidence.support import Entailment, statement, support
+from headwater.evidence.texts import document_text, prompt_text
+
+if TYPE_CHECKING:
+    from headwater.answer.kinds import Reader
+    from headwater.index.index import Index
+    from headwater.tasks.query import Query
+
+Array = np.ndarray[Any, Any]
+UNASKED = "Influence was not asked for."
+
+
+@dataclass
+class Near:
+    """Influence on some of the examples: of all of them, or of a query's candidates.
+
+    Args:
+        influence: ready to answer, on the index or on a small one of the candidates.
+        positions: of its documents in the whole index; None = it is the whole index.
+    """
+
+    influence: Influence
+    positions: Array | None = None
+
+
+@dataclass
+class Joined:
+    """Kinds of evidence made ready for an index, answering one query after another.
+
+    Args:
+        near: gives influence for a query; None = not asked for.
+        readers: the other kinds. fusion: "rrf", or the kind whose order is taken.
+        options: of `ask`, to say how to get the answer again.
+    """
+
+    index: Index
+    near: Callable[[Query], Near] | None
+    readers: Sequence[Reader]
+    fusion: str
+    top: int
+    entailment: Entailment | None
+    options: dict[str, Any]
+
+    def answer(self, query: Query) -> Answer:
+        """Score by every kind, fuse, show, and say what it comes down to."""
+        seconds: dict[str, float] = {}
+        rows: dict[str, Array] = {}
+        near = scored = None
+        if self.near is not None:
+            near = self.near(query)
+            scored = near.influence.start(query)
+            rows["influence"] = self._spread(near, scored.scores)
+        for one in self.readers:
+            clock = time.perf_counter()
+            rows[one.kind] = one.scores(query)
+            seconds[one.kind] = round(time.perf_counter() - clock, 4)
+        order = id_order(self.index.ids)
+        best = first_texts(self.index, self._fused(rows, order), self.top)
+        if near is not None and scored is not None:
+            answer = self._with_influence(near, scored, best)
+        else:
+            answer = self._without(query, best)
+        answer.seconds |= seconds
+        self._complete(answer, query, rows, order)
+        return answer
+
+    def _spread(self, near: Near, scores: Array) -> Array:
+        if near.positions is None:
+            return scores
+        row = np.full(len(self.index), np.nan, dtype=np.float32)
+        row[near.positions] = scores
+        return row
+
+    def _fused(self, rows: dict[str, Array], order: Array) -> Array:
+        """Positions in the order in which they are shown."""
+        if self.fusion != "rrf":
+            row = rows[self.fusion]
+        else:
+            row = np.zeros(len(self.index))
+            for scores in rows.values():
+                row += reciprocal_ranks(scores, order)
+        best = best_first(row, order, len(row))
+        return best if self.fusion != "rrf" else best[row[best] > 0]
+
+    def _with_influence(self, near: Near, scored: Scored, best: list[Shown]) -> Answer:
+        """Influence explains the shown examples that it has a score for."""
+        _, worst = near.influence.best_and_worst(scored)
+        known, others = self._known(near, scored, best)
+        answer = near.influence.finish(scored, known, worst)
+        if near.positions is not None:
+            for item in [*answer.proponents, *answer.opponents]:
+                item.position = int(near.positions[item.position])
+            answer.notes.append(f"influence was computed for {len(near.positions):,} candidates")
+        made = {item.id: item for item in answer.proponents}
+        made |= {one.document.id: _plain(one) for one in others}
+        answer.proponents = [made[one.document.id] for one in best]
+        return answer
+
+    def _known(
+        self, near: Near, scored: Scored, best: list[Shown]
+    ) -> tuple[list[Shown], list[Shown]]:
+        """Shown examples with an influence score, at its own positions; and those without."""
+        own: dict[int, int] = {}
+        if near.positions is not None:
+            own = {int(p): i for i, p in enumerate(near.positions.tolist())}
+        known: list[Shown] = []
+        others: list[Shown] = []
+        for one in best:
+            place = one.position if near.positions is None else own.get(one.position)
+            if place is None or np.isnan(scored.scores[place]):
+                others.append(one)
+            else:
+                known.append(Shown(place, one.document, one.duplicates))
+        return known, others
+
+    def _without(self, query: Query, best: list[Shown]) -> Answer:
+        return Answer(
+            query=query.describe(),
+            prompt=prompt_words(query),
+            completion=query.completion or "",
+            target=[],
+            probability=None,
+            method={},
+            title=" + ".join(one.title for one in self.readers),
+            unit="sum of reciprocal ranks" if self.fusion == "rrf" else self._unit(),
+            additive=False,
+            examples=len(self.index),
+            proponents=[_plain(one) for one in best],
+            opponents=[],
+            judgement=Judgement(0.0, [], None, None, UNASKED),
+            reproduce=reproduce(self.index.path, query, None, self.options),
+            name=query.name,
+        )
+
+    def _unit(self) -> str:
+        return next(one.unit for one in self.readers if one.kind == self.fusion)
+
+    def _complete(self, answer: Answer, query: Query, rows: dict[str, Array], order: Array) -> None:
+        """Places, support, words and spans of the shown examples; the kinds; the picture."""
+        titles = {one.kind: (one.title, one.unit) for one in self.readers}
+        titles["influence"] = (answer.title, answer.unit)
+        stated = statement(prompt_text(query), query.completion or "")
+        fused = self._points(rows, order)
+        for item in [*answer.proponents, *answer.opponents]:
+            item.kinds = {kind: p for kind, row in rows.items() if (p := _place(row, item, order))}
+            item.kind = min(item.kinds, key=lambda k: item.kinds[k].rank, default=item.kind)
+            item.support = support(stated, item.text, self.entailment)
+            if "influence" not in rows:
+                item.score = float(fused[item.position])
+                item.percentile = float((fused < fused[item.position]).mean() * 100)
+            for one in self.readers:
+                one.mark(item)
+        for kind, row in rows.items():
+            title, unit = titles[kind]
+            answer.kinds[kind] = Kind(title, unit, NOTES[kind], int((row > 0).sum()))
+        for one in self.readers:
+            if isinstance(one, VerbatimReader):
+                answer.spans = one.spans
+        tokens = sum(s["tokens"] for s in self.index.manifest["corpus"]["shards"])
+        for one in self.readers:
+            if isinstance(one, VerbatimReader):
+                tokens = int(one.verbatim.unigrams.sum())
+        answer.picture = picture(answer.spans, answer.proponents, answer.judgement, tokens)
+
+    def _points(self, rows: dict[str, Array], order: Array) -> Array:
+        if self.fusion != "rrf":
+            return rows[self.fusion]
+        return np.sum([reciprocal_ranks(row, order) for row in rows.values()], axis=0)
+
+
+def _plain(one: Shown) -> Evidence:
+    """An example that influence has no score for."""
+    return Evidence(
+        id=one.document.id,
+        text=document_text(one.document),
+        score=None,
+        percentile=None,
+        position=one.position,
+        metadata=one.document.metadata,
+        duplicates=one.duplicates,
+    )
+
+
+def _place(row: Array, item: Evidence, order: Array) -> Place | None:
+    """The example's rank in a kind; none where it has no score, or (besides influence) no match."""
+    score = float(row[item.position])
+    if np.isnan(score) or score == 0:
+        return None
+    above = (row > score) | ((row == score) & (order < order[item.position]))
+    return Place(int(above.sum()) + 1, score)

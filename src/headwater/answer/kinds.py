@@ -1,0 +1,153 @@
+"""The kinds of evidence that need no gradients, as an answer asks them: one score per example.
+
+Each says what it means and what it does not: a verbatim match is not a cause, and a cause need not
+match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from headwater.engine.errors import InputError
+from headwater.evidence.texts import prompt_text
+from headwater.methods.method import Method
+from headwater.methods.scoring import scores
+
+if TYPE_CHECKING:
+    from headwater.answer.answer import Evidence
+    from headwater.evidence.lexical import BM25
+    from headwater.index.index import Index
+    from headwater.index.selection import Mask
+    from headwater.tasks.query import Query
+
+KINDS = ("influence", "verbatim", "lexical", "semantic")
+NOTES = {
+    "influence": "moved the model towards these words; it need not contain them",
+    "verbatim": "holds the same words in the same order; a match is not a cause",
+    "lexical": "shares words with the output; a cause need not share any",
+    "semantic": "means something similar; similarity is not a cause",
+}
+TERMS = 8  # matched words told of an example
+
+Array = np.ndarray[Any, Any]
+
+
+class Reader(Protocol):
+    """A kind of evidence, ready for one query after another."""
+
+    kind: str
+    title: str
+    unit: str
+
+    def scores(self, query: Query) -> Array:
+        """Float [documents]: above zero = evidence; NaN = takes no part."""
+        ...
+
+    def mark(self, item: Evidence) -> None:
+        """Say in `item` what the last query's score of it came from."""
+        ...
+
+
+class Ranked:
+    """Lexical or semantic evidence by a method of its own."""
+
+    def __init__(self, index: Index, kind: str, method: Method, among: Mask | None) -> None:
+        self.index, self.kind, self.method, self.among = index, kind, method, among
+        self.title, self.unit = method.title, method.unit
+        self._query: Query | None = None
+
+    def scores(self, query: Query) -> Array:
+        """By the method."""
+        self._query = query
+        row = scores(self.index, query, method=self.method)[0]
+        return row if self.among is None else np.where(self.among, row, np.float32(np.nan))
+
+    def mark(self, item: Evidence) -> None:
+        """The words that match, where the method can tell."""
+        explain = getattr(self.method, "explain", None)
+        if explain is None or self._query is None or self._query.completion is None:
+            return
+        text = prompt_text(self._query) + self._query.completion
+        found: Sequence[Any] = explain(self.index, text, item.position)
+        terms = sorted(((one.term, float(one.score)) for one in found), key=lambda t: -t[1])
+        item.terms = terms[:TERMS]
+
+
+class VerbatimReader:
+    """Spans of the output that stand in the corpus word for word.
+
+    The prompt is searched with the output, so that a short completion is seen in its place; spans
+    that do not touch the output are left out. An example's score is the surprise (negative log
+    probability under unigram frequencies, in nats) of the spans it holds.
+    """
+
+    kind, title = "verbatim", "Verbatim"
+    unit = "nats of matched words"
+
+    def __init__(self, index: Index, among: Mask | None, tokenizer: str | None = None) -> None:
+        from headwater.evidence.verbatim import Verbatim
+
+        self.index, self.among = index, among
+        self.verbatim = Verbatim.open(index, tokenizer)
+        self.spans: list[dict[str, Any]] = []
+        self._held: dict[int, list[tuple[int, int]]] = {}
+
+    def scores(self, query: Query) -> Array:
+        """Sums over the spans that each example holds."""
+        from headwater.evidence.spans import trace
+
+        row = np.zeros(len(self.index), dtype=np.float32)
+        self.spans, self._held = [], {}
+        if self.among is not None:
+            row[~self.among] = np.nan
+        if query.completion is None:
+            return row
+        prompt = prompt_text(query)
+        for span in trace(self.verbatim, prompt + query.completion):
+            if span.end <= len(prompt):
+                continue
+            documents = [d for d in span.documents if self._takes_part(d.position)]
+            if not documents:
+                continue
+            said = asdict(span)
+            said["documents"] = [asdict(d) for d in documents]
+            said["tokens"] = len(self.verbatim.tokenizer.encode(span.text).ids)
+            said["in_output"] = (max(span.start - len(prompt), 0), span.end - len(prompt))
+            self.spans.append(said)
+            for document in documents:
+                row[document.position] += max(-span.log_probability, 0.0)
+                place = (document.start, document.end)
+                self._held.setdefault(document.position, []).append(place)
+        return row
+
+    def _takes_part(self, position: int) -> bool:
+        return self.among is None or bool(self.among[position])
+
+    def mark(self, item: Evidence) -> None:
+        """Where the words stand in the example."""
+        item.spans = sorted(set(self._held.get(item.position, [])))
+
+
+def reader(
+    index: Index, kind: str, method: Method | None, among: Mask | None, tokenizer: str | None
+) -> Reader:
+    """One of the kinds besides influence; raises InputError for another name."""
+    if kind == "verbatim":
+        return VerbatimReader(index, among, tokenizer)
+    if kind == "lexical":
+        return Ranked(index, kind, method or _bm25(), among)
+    if kind == "semantic":
+        from headwater.evidence.semantic import Dense
+
+        return Ranked(index, kind, method or Dense(), among)
+    raise InputError("There is no such kind of evidence", expected=", ".join(KINDS), found=kind)
+
+
+def _bm25() -> BM25:
+    from headwater.evidence.lexical import BM25
+
+    return BM25()
