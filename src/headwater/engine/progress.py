@@ -42,6 +42,7 @@ class Progress:
         self.done = 0.0
         self._start = self._drawn = time.monotonic()
         self._shown = False
+        self._told = -1.0  # done, when it was last drawn
         self._note = ""
         self._terminal = sys.stderr.isatty()
 
@@ -58,7 +59,7 @@ class Progress:
         inner = bool(_open) and _open[0] is not self
         if self in _open:
             _open.remove(self)
-        if self._shown and not inner:
+        if self._shown and not inner and (self._terminal or self._told != self.done):
             self._draw(last=True)
         elif self._shown and self._terminal:
             sys.stderr.write("\r\x1b[2K")
@@ -94,6 +95,7 @@ class Progress:
         return "  ".join(parts)
 
     def _draw(self, *, last: bool) -> None:
+        self._told = self.done
         if not self._terminal:
             sys.stderr.write(self.line() + "\n")
         else:
