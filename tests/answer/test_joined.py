@@ -153,7 +153,8 @@ def test_what_is_refused(index: hw.Index, stubs: dict[str, Any]) -> None:
 
 
 def span(tokens: int, log_probability: float) -> dict[str, Any]:
-    return {"text": "so it goes", "tokens": tokens, "count": 2, "log_probability": log_probability}
+    part = {"text": "so it goes", "tokens": tokens, "count": 2}
+    return {"parts": [part | {"log_probability": log_probability}]}
 
 
 def item(support: str, **kinds: int) -> Evidence:

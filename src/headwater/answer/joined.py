@@ -18,9 +18,9 @@ from headwater.answer.influence import Influence, Scored, prompt_words
 from headwater.answer.kinds import NOTES, VerbatimReader
 from headwater.answer.reproduce import reproduce
 from headwater.answer.shown import Shown, first_texts
-from headwater.answer.verdict import picture
+from headwater.answer.verdict import STATED_RANK, picture
 from headwater.evidence.fusion import best_first, id_order, reciprocal_ranks
-from headwater.evidence.support import Entailment, statement, support
+from headwater.evidence.support import Entailment, Statement, statement, support
 from headwater.evidence.texts import document_text, prompt_text
 
 if TYPE_CHECKING:
@@ -182,7 +182,27 @@ class Joined:
         for one in self.readers:
             if isinstance(one, VerbatimReader):
                 tokens = int(one.verbatim.unigrams.sum())
-        answer.picture = picture(answer.spans, answer.proponents, answer.judgement, tokens)
+        items = [*answer.proponents, *self._further(answer, stated, rows, order)]
+        answer.picture = picture(answer.spans, items, answer.judgement, tokens)
+
+    def _further(
+        self, answer: Answer, stated: Statement, rows: dict[str, Array], order: Array
+    ) -> list[Evidence]:
+        """The first by words and by meaning that are not shown: one of them may state it."""
+        shown = {item.position for item in answer.proponents}
+        near: list[int] = []
+        for kind in ("lexical", "semantic"):
+            if kind in rows:
+                best = best_first(rows[kind], order, STATED_RANK)
+                near += [p for p in best[rows[kind][best] > 0].tolist() if p not in shown]
+        positions = list(dict.fromkeys(near))
+        made: list[Evidence] = []
+        for position, document in zip(positions, self.index.documents(positions), strict=True):
+            item = _plain(Shown(position, document, []))
+            item.kinds = {kind: p for kind, row in rows.items() if (p := _place(row, item, order))}
+            item.support = support(stated, item.text, self.entailment)
+            made.append(item)
+        return made
 
     def _points(self, rows: dict[str, Array], order: Array) -> Array:
         if self.fusion != "rrf":

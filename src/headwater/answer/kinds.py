@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from headwater.answer.verdict import COPIED_TOKENS
 from headwater.engine.errors import InputError
 from headwater.evidence.texts import prompt_text
 from headwater.methods.method import Method
@@ -20,6 +21,7 @@ from headwater.methods.scoring import scores
 if TYPE_CHECKING:
     from headwater.answer.answer import Evidence
     from headwater.evidence.lexical import BM25
+    from headwater.evidence.spans import Span
     from headwater.index.index import Index
     from headwater.index.selection import Mask
     from headwater.tasks.query import Query
@@ -31,6 +33,8 @@ NOTES = {
     "lexical": "shares words with the output; a cause need not share any",
     "semantic": "means something similar; similarity is not a cause",
 }
+SHORT = 64  # tokens of prompt and output that are searched together
+OFTEN = 10  # occurrences from which a short span is a turn of phrase
 TERMS = 8  # matched words told of an example
 
 Array = np.ndarray[Any, Any]
@@ -80,9 +84,11 @@ class Ranked:
 class VerbatimReader:
     """Spans of the output that stand in the corpus word for word.
 
-    The prompt is searched with the output, so that a short completion is seen in its place; spans
-    that do not touch the output are left out. An example's score is the surprise (negative log
-    probability under unigram frequencies, in nats) of the spans it holds.
+    A short output is searched together with its prompt, so that it is seen in its place, and all
+    spans that touch it count; of a long one the least probable spans, as OLMoTrace has it. Short
+    spans that are found everywhere ("was born in") are turns of phrase, and left out. An example's
+    score is the surprise (negative log probability under unigram frequencies, in nats)
+    of the spans it holds.
     """
 
     kind, title = "verbatim", "Verbatim"
@@ -98,31 +104,39 @@ class VerbatimReader:
 
     def scores(self, query: Query) -> Array:
         """Sums over the spans that each example holds."""
-        from headwater.evidence.spans import trace
-
         row = np.zeros(len(self.index), dtype=np.float32)
         self.spans, self._held = [], {}
         if self.among is not None:
             row[~self.among] = np.nan
         if query.completion is None:
             return row
-        prompt = prompt_text(query)
-        for span in trace(self.verbatim, prompt + query.completion):
-            if span.end <= len(prompt):
-                continue
+        before, found = self._trace(prompt_text(query), query.completion)
+        for span in found:
             documents = [d for d in span.documents if self._takes_part(d.position)]
             if not documents:
                 continue
             said = asdict(span)
             said["documents"] = [asdict(d) for d in documents]
-            said["tokens"] = len(self.verbatim.tokenizer.encode(span.text).ids)
-            said["in_output"] = (max(span.start - len(prompt), 0), span.end - len(prompt))
+            said["in_output"] = (max(span.start - before, 0), span.end - before)
             self.spans.append(said)
             for document in documents:
                 row[document.position] += max(-span.log_probability, 0.0)
-                place = (document.start, document.end)
-                self._held.setdefault(document.position, []).append(place)
+                self._held.setdefault(document.position, []).extend(document.matches)
         return row
+
+    def _trace(self, prompt: str, completion: str) -> tuple[int, list[Span]]:
+        """How many characters were searched before the output, and the spans that touch it."""
+        from headwater.evidence.spans import Tracing, trace
+
+        whole = prompt + completion
+        if len(self.verbatim.tokenizer.encode(whole).ids) > SHORT:
+            return 0, _telling(trace(self.verbatim, completion, prompt, Tracing(merge=False)))
+        found = trace(self.verbatim, whole, settings=Tracing(density=1.0, merge=False))
+        kept: list[Span] = []
+        for span in found:
+            if span.end > len(prompt):
+                kept.append(span)
+        return len(prompt), _telling(kept)
 
     def _takes_part(self, position: int) -> bool:
         return self.among is None or bool(self.among[position])
@@ -130,6 +144,15 @@ class VerbatimReader:
     def mark(self, item: Evidence) -> None:
         """Where the words stand in the example."""
         item.spans = sorted(set(self._held.get(item.position, [])))
+
+
+def _telling(spans: Sequence[Span]) -> list[Span]:
+    """Spans that are long, or rare enough for all their places to be shown."""
+    return [
+        span
+        for span in spans
+        if span.count <= OFTEN or max(part.tokens for part in span.parts) >= COPIED_TOKENS
+    ]
 
 
 def reader(

@@ -32,8 +32,8 @@ def picture(
     """The picture of one answer.
 
     Args:
-        spans: verbatim spans that touch the output, each with `text`, `tokens`, `count`,
-            `log_probability`. items: the examples shown.
+        spans: verbatim spans that touch the output, each with `parts`: the maximal matches, with
+            `text`, `tokens`, `count`, `log_probability`. items: the examples shown.
         judgement: of the influence scores; its `stands_out` is None where they were not asked for.
         tokens: of the corpus.
     """
@@ -47,10 +47,10 @@ def picture(
 
 def _copied(spans: Sequence[dict[str, Any]], tokens: int) -> Picture | None:
     rare: list[tuple[float, dict[str, Any]]] = []
-    for span in spans:
-        expected = tokens * math.exp(min(span["log_probability"], 0.0))
-        if span["tokens"] >= COPIED_TOKENS and expected <= BY_CHANCE:
-            rare.append((expected, span))
+    for part in (part for span in spans for part in span["parts"]):
+        expected = tokens * math.exp(min(part["log_probability"], 0.0))
+        if part["tokens"] >= COPIED_TOKENS and expected <= BY_CHANCE:
+            rare.append((expected, part))
     if not rare:
         return None
     expected, span = max(rare, key=lambda pair: pair[1]["tokens"])

@@ -14,6 +14,7 @@ from types import TracebackType
 PATIENCE = 2.0  # seconds of work before anything is shown
 LINE_EVERY = 10.0  # seconds between plain lines where there is no terminal
 DRAW_EVERY = 0.2
+SOON = 0.002  # of the work: before that, a first piece says nothing of the rest
 
 
 def clock(seconds: float) -> str:
@@ -86,6 +87,8 @@ class Progress:
             parts.append(f"{_count(self.done)}/{_count(self.total)} {self.unit}")
             left = (self.total - self.done) / rate if rate > 0 else 0.0
             when = f"ETA {clock(left)}" if self.done < self.total else f"in {clock(spent)}"
+            if 0 < share < SOON:
+                when = "ETA unknown yet"
         else:
             parts.append(f"{_count(self.done)} {self.unit}")
             when = f"in {clock(spent)}"

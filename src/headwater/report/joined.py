@@ -90,7 +90,10 @@ def _span(span: dict[str, Any]) -> Group:
     documents: list[dict[str, Any]] = span["documents"]
     names = ", ".join(printable(str(d["id"])) for d in documents[:3])
     more = f" and {len(documents) - 3} more" if len(documents) > 3 else ""
-    figures = f"{span['tokens']} tokens, {span['count']:,} times: "
+    tokens = max(part["tokens"] for part in span["parts"])
+    joined = "" if len(span["parts"]) == 1 else f" (of {len(span['parts'])} matches)"
+    times = "once" if span["count"] == 1 else f"{span['count']:,} times"
+    figures = f"{tokens} tokens{joined}, {times}: "
     line = Text.assemble("  \u00ab", (words, SAME), "\u00bb ", (figures, "dim"))
     line.append(names + more, style="cyan")
     return Group(line)
