@@ -70,7 +70,7 @@ def content_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
     state = "complete" if record["complete"] else "half-built: run the build command again"
     rows = [
         ("index", f"{record['index']} (format {record['format']}, {state})"),
-        ("shards", f"{record['shards_done']:,} of {record['shards']:,} done"),
+        ("shards", f"{record['shards_done']:,} of {record['shards']:,} done" if features else ""),
         (
             "examples",
             f"{record['documents']:,} documents, {record['chunks']:,} chunks, "
@@ -80,11 +80,15 @@ def content_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("skipped", _named_skipped(record)),
         ("model", _model(task, source)),
         ("features", _features(features, record) if features else "none: examples only"),
-        ("second moment", str(record["calibration"].get("second_moment") or "none")),
+        ("second moment", _moment(record) if features else ""),
         ("coverage", coverage_line(record["coverage"]) if features else ""),
         ("on disk", size(record["bytes"])),
     ]
     return [row for row in rows if row[1]]
+
+
+def _moment(record: dict[str, Any]) -> str:
+    return str(record["calibration"]["second_moment"] or "none")
 
 
 def _duplicates(report: dict[str, Any]) -> str:

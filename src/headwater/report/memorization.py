@@ -12,7 +12,7 @@ from headwater.evidence.chance import KINDS
 from headwater.evidence.memorization import CATEGORIES, Group, Memorization, Window
 from headwater.report.words import printable
 
-BAR = 20  # characters of the longest bar
+BAR = 12  # characters of the longest bar
 EXAMPLES = 3  # of each category
 STYLES = {"synthetic": "dim", "memorised": "green", "segmental": "yellow", "frequent": "red"}
 CAVEAT = (
@@ -26,7 +26,8 @@ def memorization_report(found: Memorization) -> RenderableType:
     whole = found.groups[0]
     parts: list[RenderableType] = [_head(found, whole)]
     if whole.windows:
-        parts += [_domains(found.groups), _title("against chance"), _controls(found.groups)]
+        parts += [_prompt_line(whole), Text(), _domains(found.groups)]
+        parts += [_title("against chance"), _controls(whole)]
         parts += [_title("by how often the corpus holds a window"), _categories(whole)]
         parts += [_title("examples"), *_examples(found)]
     parts.append(Text())
@@ -39,9 +40,8 @@ def notes(found: Memorization) -> list[str]:
     made = [f"Looked up: {found.manner}."]
     if found.groups[0].windows:
         made.append("Intervals: 95 %, from drawing the prompts again.")
-        made.append(
-            "Control windows have the same unigram probability as the window they stand beside."
-        )
+        made.append("Other, replaced, shuffled: windows of equal unigram probability.")
+        made.append("Alone: median perplexity of the windows without their context.")
     if found.unreadable:
         made.append(f"{found.unreadable:,} windows left out: half a character inside.")
     made.append(CAVEAT)
@@ -65,68 +65,59 @@ def _head(found: Memorization, whole: Group) -> Text:
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
     for number, column in enumerate(columns):
-        table.add_column(
-            column,
-            justify="left" if number == 0 else "right",
-            overflow="fold",
-            no_wrap=number > 0,
-        )
+        left = number == 0 or not column
+        table.add_column(column, justify="left" if left else "right", no_wrap=number > 0)
+    table.columns[0].overflow = "fold"
     return table
 
 
-def _name(group: Group) -> Text:
-    return Text("all", style="bold") if group.name is None else Text(printable(group.name))
+def _prompt_line(whole: Group) -> Text:
+    text = Text("mean run ", style="dim").append(f"{whole.run:.1f} tokens", style="default")
+    text.append(f" (sd {whole.run_deviation:.1f}); ")
+    inside = whole.overlap["inside"] / whole.windows
+    text.append(f"{inside:.0%} of the windows stand in their prompt")
+    if whole.overlap["inside"]:
+        text.append(f", of the others {whole.match_beyond_prompt} are in the corpus")
+    return text
 
 
 def _domains(groups: list[Group]) -> Table:
-    table = _table("", "windows", "run", "in the corpus", "not from prompt", "from prompt")
+    """In each row the windows, and beside them the control's rates."""
+    table = _table("", "windows", "run", "in the corpus", *KINDS)
     for group in groups:
-        run = "-" if group.run is None else f"{group.run:.1f}"
-        inside = group.overlap["inside"] / group.windows if group.windows else 0.0
+        chance = [group.controls[kind].rate.value for kind in KINDS]
         table.add_row(
-            _name(group),
+            Text("all", style="bold") if group.name is None else Text(printable(group.name)),
             f"{group.windows:,}",
-            run,
+            "-" if group.run is None else f"{group.run:.1f}",
             str(group.match),
-            str(group.match_beyond_prompt),
-            f"{inside:.0%}" if group.windows else "-",
+            *("-" if value is None else f"{value:.2f}" for value in chance),
         )
     return table
 
 
-def _controls(groups: list[Group]) -> Table:
-    table = _table("", "control windows", "in the corpus", "difference", "compared")
-    for group in groups:
-        for number, (kind, meaning) in enumerate(KINDS.items()):
-            control = group.controls[kind]
-            table.add_row(
-                _name(group) if number == 0 else "",
-                Text(meaning),
-                str(control.rate),
-                str(control.difference),
-                f"{control.rate.windows:,}",
-            )
+def _controls(whole: Group) -> Table:
+    table = _table("", "in the corpus", "fewer than the windows")
+    for kind, meaning in KINDS.items():
+        control = whole.controls[kind]
+        name = Text(f"{kind}  ").append(meaning, style="dim")
+        table.add_row(name, str(control.rate), str(control.difference))
     return table
 
 
 def _categories(whole: Group) -> Table:
-    table = _table("", "found", "windows", "share", "perplexity alone")
-    table.columns[-1].header = "perplexity alone (quartiles)"
-    table.add_column("")
+    table = _table("", "found", "windows", "share", "alone", "")
     bounds = [*list(CATEGORIES.values())[1:], None]
     most = max(share.windows for share in whole.categories.values())
     for (name, least), end in zip(CATEGORIES.items(), bounds, strict=True):
         share = whole.categories[name]
-        alone = share.standalone
-        quartiles = "-" if alone is None else " ".join(_short(value) for value in alone)
-        bar = "█" * round(BAR * share.windows / most)
         table.add_row(
             Text(name, style=STYLES[name]),
             _bounds(least, end),
             f"{share.windows:,}",
             str(share.share),
-            quartiles,
-            Text(bar, style=STYLES[name]),
+            "-" if share.standalone is None else _short(share.standalone[1]),
+            Text("█" * round(BAR * share.windows / most), style=STYLES[name]),
         )
     return table
 
