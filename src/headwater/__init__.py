@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from headwater.answer.answer import Answer as Answer
     from headwater.answer.ask import ask as ask
     from headwater.corpus import Corpus as Corpus
+    from headwater.evidence.fusion import Fusion as Fusion
+    from headwater.evidence.lexical import BM25 as BM25
+    from headwater.evidence.random_scores import Random as Random
+    from headwater.evidence.repsim import RepSim as RepSim
+    from headwater.evidence.semantic import Dense as Dense
+    from headwater.evidence.two_stage import TwoStage as TwoStage
+    from headwater.evidence.verbatim import Verbatim as Verbatim
     from headwater.gradients.features import Features as Features
     from headwater.gradients.features import LayerBlocks as LayerBlocks
     from headwater.gradients.features import TwoSided as TwoSided
@@ -43,6 +50,13 @@ _WHERE = {
     "Answer": "answer.answer",
     "ask": "answer.ask",
     "Corpus": "corpus",
+    "BM25": "evidence.lexical",
+    "Dense": "evidence.semantic",
+    "Fusion": "evidence.fusion",
+    "Random": "evidence.random_scores",
+    "RepSim": "evidence.repsim",
+    "TwoStage": "evidence.two_stage",
+    "Verbatim": "evidence.verbatim",
     "Features": "gradients.features",
     "LayerBlocks": "gradients.features",
     "TwoSided": "gradients.features",

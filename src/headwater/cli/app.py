@@ -19,7 +19,9 @@ from headwater import __version__
 from headwater.cli.ask import ask
 from headwater.cli.build import estimate, index
 from headwater.cli.demo import demo
+from headwater.cli.evaluate import evaluate
 from headwater.cli.inspect import inspect
+from headwater.cli.memorization import memorization
 from headwater.cli.output import Remarks, warn
 from headwater.cli.rank import rank
 from headwater.engine.errors import HeadwaterError
@@ -36,8 +38,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, estimate, index, ask, rank, inspect):
+for command in (demo, estimate, index, ask, rank, inspect, memorization):
     app.command()(command)
+app.add_typer(evaluate)
 
 
 def _version(wanted: bool) -> None:

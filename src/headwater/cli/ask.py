@@ -14,6 +14,7 @@ from headwater.engine.errors import InputError
 
 if TYPE_CHECKING:
     from headwater.answer.answer import Answer
+    from headwater.index.index import Index
     from headwater.tasks.query import Query
 
 Svg = Annotated[Path | None, typer.Option(metavar="FILE", help="Save the table as a picture, too.")]
@@ -30,7 +31,9 @@ def ask(
     context: typer.Context,
     out: o.Out,
     prompt: Annotated[str | None, typer.Argument(help="The text before the words.")] = None,
-    completion: Annotated[str | None, typer.Argument(help="The words to explain.")] = None,
+    completion: Annotated[
+        str | None, typer.Argument(help="The words to explain; left out, the model's own.")
+    ] = None,
     *,
     instead_of: Annotated[o.Text, typer.Option(help="Explain the choice against this.")] = None,
     queries: o.Queries = None,
@@ -42,6 +45,7 @@ def ask(
     fusion: o.Fused = "rrf",
     candidates: o.Candidates = None,
     tokenizer: o.Tokenizer = None,
+    max_tokens: Annotated[int, typer.Option(help="Of what the model is let say.")] = 20,
     top: Annotated[int, typer.Option(help="Examples shown at either end.")] = 10,
     by: By = None,
     modules: o.Modules = None,
@@ -59,7 +63,7 @@ def ask(
 ) -> None:
     """Find the training examples behind words.
 
-    The words are COMPLETION after PROMPT; OUT is the index.
+    The words are COMPLETION after PROMPT, or what the model itself says there; OUT is the index.
     """
     from headwater.answer.ask import ask as answer_to
     from headwater.cli.queries import (
@@ -81,6 +85,9 @@ def ask(
         trust_remote_code=trust_remote_code,
         device=device,
     )
+    notes: list[str] = []
+    if not asked and prompt is not None:
+        asked, notes = _generated(index, prompt, max_tokens)
     answers: list[Answer] = answer_to(
         index,
         asked,
@@ -97,6 +104,7 @@ def ask(
         **among,
     )
     for answer in answers:
+        answer.notes += notes
         _complete(answer, context.params)
     _show(answers, as_json=json, one=queries is None)
     _save(answers, jsonl_pair, svg)
@@ -114,13 +122,29 @@ def _queries(
                 "A prompt and --queries are both given", expected="one of the two", found=prompt
             )
         return read_queries(file)
-    if prompt is None or completion is None:
+    if prompt is None:
         raise InputError(
             "The words to explain are missing",
-            expected="headwater ask OUT PROMPT COMPLETION, or --queries FILE",
-            found="no prompt" if prompt is None else f"only the prompt {prompt!r}",
+            expected="headwater ask OUT PROMPT [COMPLETION], or --queries FILE",
+            found="no prompt",
         )
+    if completion is None:
+        if instead_of is not None:
+            raise InputError(
+                "A contrast needs both completions", expected="a COMPLETION", found="none"
+            )
+        return []  # the model's own words
     return [Query(prompt, completion, instead_of)]
+
+
+def _generated(index: Index, prompt: str, max_tokens: int) -> tuple[list[Query], list[str]]:
+    """The model's most probable words after the prompt, and the note that says so."""
+    from headwater.tasks.generate import completion_for
+    from headwater.tasks.query import Query
+
+    said = completion_for(index.task, prompt, max_tokens)  # pyright: ignore[reportArgumentType]
+    note = f"the completion is the model's own: its {len(said.ids)} most probable tokens"
+    return [Query(prompt, said.text)], [note]
 
 
 def _complete(answer: Answer, options: dict[str, Any]) -> None:

@@ -78,7 +78,10 @@ Queries = Annotated[
     typer.Option(metavar="FILE", help="JSON Lines: prompt, completion, instead_of?, id?"),
 ]
 MethodName = Annotated[
-    Text, typer.Option("--method", help="trackstar, gradcos, graddot, logra, relatif or trak.")
+    Text,
+    typer.Option(
+        "--method", help="trackstar, gradcos, graddot, logra, relatif, trak; bm25, dense, repsim."
+    ),
 ]
 EvalQueries = Annotated[
     Path | None,

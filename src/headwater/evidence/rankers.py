@@ -1,10 +1,14 @@
-"""The methods by their names on the command line."""
+"""All methods by their names on the command line: views of features, and rankers of texts."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from headwater.engine.errors import InputError
+from headwater.evidence.lexical import BM25
+from headwater.evidence.random_scores import Random
+from headwater.evidence.repsim import RepSim
+from headwater.evidence.semantic import Dense
 from headwater.methods.grad_cos import GradCos
 from headwater.methods.grad_dot import GradDot
 from headwater.methods.logra import LoGra
@@ -16,7 +20,19 @@ if TYPE_CHECKING:
     from headwater.methods.method import Method
 
 METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (TrackStar, GradCos, GradDot, LoGra, LRelatIF, TRAK)
+    method.name: method
+    for method in (
+        TrackStar,
+        GradCos,
+        GradDot,
+        LoGra,
+        LRelatIF,
+        TRAK,
+        BM25,
+        Dense,
+        RepSim,
+        Random,
+    )
 }
 
 

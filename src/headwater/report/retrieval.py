@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich import box
@@ -49,8 +50,6 @@ def notes(found: Comparison) -> list[str]:
 
 def comparison_record(found: Comparison) -> dict[str, Any]:
     """The comparison in plain values, with the notes."""
-    from dataclasses import asdict
-
     return asdict(found) | {"notes": notes(found)}
 
 
@@ -87,7 +86,7 @@ def _difference(row: Compared, metric: str) -> Estimate:
 def _figures(one: Estimate, signed: bool) -> str:
     if not signed:
         return str(one)
-    return f"{one.value:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
+    return f"{one.value:+.2f} ({one.low:+.2f}, {one.high:+.2f})"
 
 
 def _given(row: Compared) -> Text:

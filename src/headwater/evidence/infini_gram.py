@@ -1,0 +1,188 @@
+"""Corpora that others have indexed: folders in the public format of infini-gram.
+
+For each shard `tokenized.N` holds little-endian tokens with a separator of all ones before each
+document, `table.N` the sorted suffixes as byte positions of k little-endian bytes each, `offset.N`
+uint64 byte positions of the separators; `metadata.N` (a JSON line for each document, its start in
+`metaoff.N`) and `unigram.N` are optional. The search is the one that our own corpora have. Nothing
+in the folder says which tokenizer made it, nor whether its documents are reversed (version 5, which
+cannot be read here). Paper: arXiv 2401.17377.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headwater.engine.errors import DamageError, InputError
+from headwater.evidence.phrases import Characters, PhraseIndex, Shard, Tokens
+from headwater.evidence.suffix_array import Array, PackedPointers, SortedSuffixes, map_file
+from headwater.evidence.token_store import count_tokens, separator_of, token_type
+from headwater.evidence.tokenizer import TextTokenizer, named_tokenizer
+
+
+class InfiniGram(PhraseIndex):
+    """The phrases of a corpus in an infini-gram folder; open one with `InfiniGram.open`."""
+
+    def __init__(self, folder: Path, tokenizer: TextTokenizer, token_bytes: int) -> None:
+        self.folder, self.dtype = folder, np.dtype(f"<u{token_bytes}")
+        self._names = _shards(folder)
+        shards: list[Shard] = []
+        for name in self._names:
+            first = shards[-1].first + shards[-1].documents if shards else 0
+            shards.append(_map(folder, name, first, self.dtype))
+        super().__init__(tokenizer, shards)
+        self._decoded = lru_cache(maxsize=1024)(self._decode)
+        self._frequency = lru_cache(maxsize=1 << 16)(lambda token: self.count([token]))
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | os.PathLike[str],
+        tokenizer: str | Path | TextTokenizer,
+        token_bytes: int | None = None,
+    ) -> InfiniGram:
+        """Open an infini-gram folder.
+
+        Args:
+            folder: with tokenized.*, table.* and offset.* (or the same without a number).
+            tokenizer: the one that it was made with: a folder, a tokenizer.json or a hub name.
+            token_bytes: 1, 2 or 4; None = 2, or 4 where the vocabulary does not fit.
+
+        Raises:
+            InputError: when there is no such folder, or it does not go with the tokenizer.
+            DamageError: when a file is missing or its size does not fit the others'.
+        """
+        used = named_tokenizer(tokenizer)
+        width = token_bytes or token_type(used.vocabulary).itemsize
+        if width not in (1, 2, 4):
+            raise InputError("Unknown size of a token", expected="1, 2 or 4 bytes", found=width)
+        return cls(Path(folder), used, width)
+
+    def describe(self) -> dict[str, Any]:
+        """Which tokenizer is used, and how much is held, JSON-serialisable."""
+        return {
+            "folder": str(self.folder),
+            "tokenizer": self.tokenizer.describe(),
+            "documents": len(self),
+            "tokens": self.tokens,
+            "shards": len(self.shards),
+        }
+
+    def source(self, position: int) -> tuple[str, dict[str, Any]]:
+        """Id (that of the metadata, or file and line, or a number) and metadata of a document."""
+        record = self._metadata(position)
+        inner = record.get("metadata")
+        found: dict[str, Any] = dict(inner) if isinstance(inner, dict) else {}
+        place = {name: record[name] for name in ("path", "linenum") if name in record}
+        where = f"{record['path']}:{record['linenum']}" if len(place) == 2 else str(position)
+        return str(found.get("id", where)), found | place
+
+    def characters(self, position: int) -> Characters:
+        """The decoded text of a document, and which of its characters each token is."""
+        return self._decoded(position)
+
+    @cached_property
+    def unigrams(self) -> Array:
+        """How often each token stands in the corpus, int64 [vocabulary]; may read all of it."""
+        counts = np.zeros(self.tokenizer.vocabulary, dtype=np.int64)
+        for name in self._names:
+            path = self.folder / f"unigram{name}"
+            if path.exists():
+                counts += _read_unigrams(path, len(counts))
+            else:
+                counts += count_tokens(self.folder / f"tokenized{name}", self.dtype, len(counts))
+        return counts
+
+    def log_probabilities(self, tokens: Tokens) -> Array:
+        """Natural logarithms of the unigram probabilities, float64 [n]; -inf for unseen ones.
+
+        Each token is looked up by itself: counting all of them would read the whole corpus.
+        """
+        counts = np.array([self._frequency(token) for token in self._ids(tokens).tolist()], float)
+        with np.errstate(divide="ignore"):
+            return np.log(counts) - np.log(max(self.tokens, 1))
+
+    def _decode(self, position: int) -> Characters:
+        return Characters(self.tokenizer, self.document_tokens(position), None)
+
+    def _metadata(self, position: int) -> dict[str, Any]:
+        for shard, name in zip(self.shards, self._names, strict=True):
+            number = position - shard.first
+            if not 0 <= number < shard.documents:
+                continue
+            lines, starts = self.folder / f"metadata{name}", self.folder / f"metaoff{name}"
+            if not (lines.exists() and starts.exists()):
+                return {}
+            offsets = np.memmap(starts, dtype="<i8", mode="r")
+            if len(offsets) != shard.documents:
+                raise _damage(starts, f"{shard.documents} numbers", len(offsets))
+            with lines.open("rb") as file:
+                file.seek(int(offsets[number]))
+                line = file.readline()
+            try:
+                found = json.loads(line)
+            except ValueError as error:
+                raise _damage(lines, "a JSON line for each document", str(error)) from error
+            return found if isinstance(found, dict) else {}
+        raise InputError("No such document", expected=f"below {len(self)}", found=position)
+
+
+def _shards(folder: Path) -> list[str]:
+    """What follows the names of each shard's files: ".0", ".1", ... or nothing."""
+    names = [path.name.removeprefix("tokenized") for path in folder.glob("tokenized*")]
+    names = [name for name in names if re.fullmatch(r"(\.\d+)?", name)]
+    if not names:
+        raise InputError(
+            f"There is no infini-gram index at {folder}",
+            expected="files tokenized.0, table.0 and offset.0",
+            found="another folder" if folder.is_dir() else "nothing",
+        )
+    return sorted(names, key=lambda name: int(name[1:] or 0))
+
+
+def _map(folder: Path, name: str, first: int, dtype: np.dtype[Any]) -> Shard:
+    """Map one shard, once its files' sizes go together."""
+    tokens, table, offset = (folder / f"{kind}{name}" for kind in ("tokenized", "table", "offset"))
+    text, sorted_, starts = map_file(tokens), map_file(table), map_file(offset)
+    width = dtype.itemsize
+    count, rest = divmod(len(text), width)
+    if rest or text[:width] != separator_of(dtype).to_bytes(width, "little"):
+        raise InputError(
+            f"{tokens} does not begin with a separator",
+            expected=f"tokens of {width} bytes",
+            found=text[:width].hex(),
+            do="give the tokenizer that it was made with, or token_bytes=1, 2 or 4",
+        )
+    size, rest = divmod(len(sorted_), count)
+    if rest or not 1 <= size <= 8 or 1 << 8 * size < len(text) - width:
+        raise _damage(table, f"{count} positions of equal size", f"{len(sorted_)} bytes")
+    if len(starts) % 8:
+        raise _damage(offset, "numbers of 8 bytes", f"{len(starts)} bytes")
+    suffixes = SortedSuffixes(text, PackedPointers(sorted_, size), dtype)
+    return Shard(suffixes, first, np.frombuffer(starts, dtype="<i8"), count, unit=width)
+
+
+def _read_unigrams(path: Path, vocabulary: int) -> Array:
+    """Lines of "token count", or of counts alone in the order of the tokens."""
+    counts = np.zeros(vocabulary, dtype=np.int64)
+    try:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+            given = [int(word) for word in line.split()]
+            token, count = (number, given[0]) if len(given) == 1 else (given[0], given[1])
+            if token < vocabulary:  # the separator is counted there, too
+                counts[token] = count
+    except (ValueError, IndexError) as error:
+        raise _damage(path, "a token and its count in each line", str(error)) from error
+    return counts
+
+
+def _damage(path: Path, expected: str, found: object) -> DamageError:
+    return DamageError(
+        f"{path} is damaged", expected=expected, found=found, do="copy or build the folder again"
+    )

@@ -1,0 +1,363 @@
+"""Exact search for phrases in tokens that lie in sorted shards: what every such index can do.
+
+`Verbatim` (a corpus of ours) and `InfiniGram` (a folder of others) differ in where their files come
+from and in what they know of a document; counting, finding and matching are here, once. All numbers
+are exact sums over the shards, and no match crosses the border of a document.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from headwater.engine.errors import DamageError, InputError
+from headwater.evidence.suffix_array import Array, SortedSuffixes
+from headwater.evidence.tokenizer import TextTokenizer
+
+SAMPLE_IN_ORDER = (
+    1 << 20
+)  # of more occurrences than these, a sample is drawn before they are sorted
+SHORT = 64
+
+Tokens = Sequence[int] | np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Match:
+    """One occurrence: the document's position in the corpus, and the first token in it."""
+
+    position: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class InfinityGram:
+    """What followed the longest suffix of a context that occurs (infini-gram, arXiv 2401.17377).
+
+    Attributes:
+        length: tokens of that suffix; 0 when the last token alone does not occur.
+        count: how often it occurs. next: counts of the tokens after it; they sum to less than
+            `count` where it stands at the end of documents.
+    """
+
+    length: int
+    count: int
+    next: dict[int, int]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The sorted tokens of a run of documents.
+
+    Args:
+        suffixes: text and suffix array. first: position of the first document in the corpus.
+        starts: where the separator before each document stands, in `unit`s of a token [documents].
+        end: the token after the last document.
+    """
+
+    suffixes: SortedSuffixes
+    first: int
+    starts: Array
+    end: int
+    unit: int = 1
+
+    @property
+    def documents(self) -> int:
+        """How many documents it holds."""
+        return len(self.starts)
+
+    def document(self, number: int) -> Array:
+        """The token ids of a document, counted within the shard."""
+        start = int(self.starts[number]) // self.unit + 1
+        last = number + 1 == len(self.starts)
+        end = self.end if last else int(self.starts[number + 1]) // self.unit
+        return self.suffixes.tokens[start:end].astype(np.int32)
+
+    def matches(self, positions: Array) -> list[Match]:
+        """Places in the text, in tokens, as documents and offsets."""
+        numbers = np.searchsorted(self.starts, positions * self.unit, side="right") - 1
+        offsets = positions - np.asarray(self.starts[numbers], dtype=np.int64) // self.unit - 1
+        pairs = zip((numbers + self.first).tolist(), offsets.tolist(), strict=True)
+        return [Match(*pair) for pair in pairs]
+
+
+class PhraseIndex(ABC):
+    """A tokenised corpus in which any phrase is counted and found exactly."""
+
+    def __init__(self, tokenizer: TextTokenizer, shards: list[Shard]) -> None:
+        self.tokenizer, self.shards = tokenizer, shards
+
+    # -- what a kind of index knows of its documents --------------------------------------
+
+    @abstractmethod
+    def source(self, position: int) -> tuple[str, dict[str, Any]]:
+        """Id and metadata of a document."""
+
+    @abstractmethod
+    def characters(self, position: int) -> Characters:
+        """The text of a document, and which of its characters each token is."""
+
+    def prefetch(self, positions: Sequence[int]) -> None:
+        """Get ready to be asked about these documents, where that is faster for many at once."""
+        del positions
+
+    @cached_property
+    @abstractmethod
+    def unigrams(self) -> Array:
+        """How often each token stands in the corpus, int64 [vocabulary]."""
+
+    # -- numbers --------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return sum(shard.documents for shard in self.shards)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the corpus, separators left out."""
+        return sum(shard.end - shard.documents for shard in self.shards)
+
+    def count(self, tokens: Tokens) -> int:
+        """How often the phrase occurs.
+
+        Args:
+            tokens: its token ids [n], n >= 1. One with an unknown word occurs nowhere.
+
+        Raises:
+            InputError: for an empty phrase, or ids that are not the tokenizer's.
+        """
+        return sum(high - low for low, high in self._intervals(self._phrase(tokens)))
+
+    def find(self, tokens: Tokens, limit: int | None = None) -> list[Match]:
+        """Where the phrase occurs, in corpus order; at most `limit` first ones (None = all).
+
+        Raises:
+            InputError: see `count`.
+        """
+        found: list[Match] = []
+        for shard, (low, high) in zip(
+            self.shards, self._intervals(self._phrase(tokens)), strict=True
+        ):
+            left = None if limit is None else limit - len(found)
+            if left is not None and left <= 0:
+                break
+            positions = shard.suffixes.positions(low, high)
+            if left is not None and left < len(positions):
+                positions = np.partition(positions, left)[:left]
+            found += shard.matches(np.sort(positions))
+        return found
+
+    def sample(self, tokens: Tokens, limit: int, seed: int = 0) -> list[Match]:
+        """A random `limit` of the occurrences (all, when there are no more), in corpus order.
+
+        The same for any division into shards up to a million occurrences; beyond, it is drawn by
+        rank in the sorted suffixes, so that not all places need to be read.
+        """
+        phrase = self._phrase(tokens)
+        intervals = self._intervals(phrase)
+        total = sum(high - low for low, high in intervals)
+        if total <= limit:
+            return self.find(tokens)
+        chosen = np.sort(np.random.default_rng(seed).choice(total, limit, replace=False))
+        if total <= SAMPLE_IN_ORDER:
+            every = self.find(tokens)
+            return [every[number] for number in chosen.tolist()]
+        found: list[Match] = []
+        for shard, (low, high) in zip(self.shards, intervals, strict=True):
+            ranks = low + chosen[(chosen >= 0) & (chosen < high - low)]
+            parts = [shard.suffixes.positions(rank, rank + 1) for rank in ranks.tolist()]
+            found += shard.matches(np.sort(np.concatenate(parts or [chosen[:0]])))
+            chosen = chosen - (high - low)
+        return found
+
+    def longest_match(self, tokens: Tokens) -> tuple[int, int]:
+        """Length of the longest start of `tokens` that occurs, and how often; (0, 0) for none."""
+        ids = self._ids(tokens)
+        length = int(self.longest_matches(ids, np.zeros(1, dtype=np.int64))[0]) if len(ids) else 0
+        return length, self.count(ids[:length]) if length else 0
+
+    def longest_matches(self, tokens: Tokens, starts: Array | None = None) -> Array:
+        """For each start, how many tokens from there occur together in one document.
+
+        Args:
+            tokens: token ids [n]. starts: ascending, int64 [k]; None = every token's.
+
+        Returns:
+            int64 [k]; all searched at once.
+        """
+        ids = self._ids(tokens)
+        starts = np.arange(len(ids)) if starts is None else np.asarray(starts, dtype=np.int64)
+        barriers = np.append(np.flatnonzero(ids == self._unknown), len(ids))
+        limits = barriers[np.searchsorted(barriers, starts)] - starts
+        best = np.zeros(len(starts), dtype=np.int64)
+        for shard in self.shards if len(starts) else []:
+            best = np.maximum(best, shard.suffixes.longest(ids, starts, limits))
+        return best
+
+    def next_tokens(self, tokens: Tokens) -> dict[int, int]:
+        """How often each token follows the phrase in the same document, by token id.
+
+        For the empty phrase, the unigram counts.
+        """
+        ids = self._ids(tokens)
+        if not len(ids):
+            every = self.unigrams
+            return {token: int(every[token]) for token in np.flatnonzero(every).tolist()}
+        counts: dict[int, int] = {}
+        for shard, (low, high) in zip(self.shards, self._intervals(ids), strict=True):
+            for token, count in shard.suffixes.following(low, high, len(ids)):
+                counts[token] = counts.get(token, 0) + count
+        return dict(sorted(counts.items()))
+
+    def infinity_gram(self, tokens: Tokens) -> InfinityGram:
+        """Back off to the longest suffix of `tokens` that occurs, and count what followed it."""
+        ids = self._ids(tokens)
+        length, over = 0, len(ids) + 1  # a suffix of `length` occurs, one of `over` does not
+        while over - length > 1:
+            middle = (length + over) // 2
+            occurs = any(low < high for low, high in self._intervals(ids[len(ids) - middle :]))
+            length, over = (middle, over) if occurs else (length, middle)
+        suffix = ids[len(ids) - length :]
+        total = self.count(suffix) if length else self.tokens
+        return InfinityGram(length, total, self.next_tokens(suffix))
+
+    def log_probabilities(self, tokens: Tokens) -> Array:
+        """Natural logarithms of the unigram probabilities, float64 [n]; -inf for unseen ones."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.unigrams[self._ids(tokens)]) - np.log(max(self.tokens, 1))
+
+    # -- text -----------------------------------------------------------------------------
+
+    def count_text(self, text: str) -> int:
+        """How often a text occurs, as it is tokenised at the start of a text or after a space."""
+        return sum(self.count(phrase) for phrase in self._spellings(text))
+
+    def find_text(self, text: str, limit: int | None = None) -> list[Match]:
+        """Where a text occurs (see `count_text`), in corpus order."""
+        found = [match for p in self._spellings(text) for match in self.find(p, limit)]
+        return sorted(found)[:limit]
+
+    def locate(self, match: Match, length: int) -> tuple[int, int]:
+        """The characters [start, end) of the document that `length` tokens of a match are."""
+        return self.characters(match.position).range(match.offset, match.offset + length)
+
+    def document_tokens(self, position: int) -> Array:
+        """The token ids of a document, int32 [n].
+
+        Raises:
+            InputError: when there is no such document.
+        """
+        for shard in self.shards:
+            if shard.first <= position < shard.first + shard.documents:
+                return shard.document(position - shard.first)
+        raise InputError("No such document", expected=f"below {len(self)}", found=position)
+
+    # -- phrases --------------------------------------------------------------------------
+
+    def _spellings(self, text: str) -> list[Array]:
+        """The tokens of a text, alone and after a space: most tokenizers tell these apart."""
+        first = self.tokenizer.encode(text).ids
+        if not len(first):
+            raise InputError("The text has no tokens to look for", found=repr(text[:40]))
+        spaced = self.tokenizer.encode(" " + text).ids
+        # Where the space is a token of its own, or none, these are the same occurrences.
+        same = np.array_equal(spaced[-len(first) :], first)
+        return [first] if same else [first, spaced]
+
+    def _ids(self, tokens: Tokens) -> Array:
+        ids = np.asarray(tokens)
+        if ids.size == 0:
+            return np.zeros(0, dtype=np.int64)
+        if ids.ndim != 1 or ids.dtype.kind not in "iu":
+            raise InputError(
+                "A phrase is a list of token ids",
+                expected="integers",
+                found=f"{ids.dtype} {list(ids.shape)}",
+            )
+        # Of a short phrase, Python finds the extremes in a tenth of the time.
+        few: Any = ids.tolist() if ids.size <= SHORT else (ids.min(), ids.max())
+        if min(few) < 0 or max(few) >= self.tokenizer.vocabulary:
+            wrong = ids[(ids < 0) | (ids >= self.tokenizer.vocabulary)]
+            raise InputError(
+                f"A token of the phrase is not of the tokenizer {self.tokenizer.name}",
+                expected=f"ids from 0 to {self.tokenizer.vocabulary - 1}",
+                found=int(wrong[0]),
+                do="tokenise it with the tokenizer that the corpus was tokenised with",
+            )
+        return ids
+
+    def _phrase(self, tokens: Tokens) -> Array:
+        ids = self._ids(tokens)
+        if not len(ids):
+            raise InputError("An empty phrase occurs everywhere", expected="at least one token")
+        return ids
+
+    @cached_property
+    def _unknown(self) -> int:
+        """The unknown word, which equals nothing, not even itself; -1 where there is none."""
+        return -1 if self.tokenizer.unknown is None else self.tokenizer.unknown
+
+    def _intervals(self, ids: Array) -> list[tuple[int, int]]:
+        if self._unknown >= 0 and (ids == self._unknown).any():
+            return [(0, 0)] * len(self.shards)
+        if not self.shards:
+            return []
+        phrase = self.shards[0].suffixes.bytes_of(ids)
+        return [shard.suffixes.interval(phrase) for shard in self.shards]
+
+
+class Characters:
+    """The text of one document, and the characters that each of its tokens stands for.
+
+    A text is tokenised again, which says where each token came from. A document that came as
+    tokens has no text but the decoded one, in which what decodes before a token ends where it
+    begins.
+    """
+
+    def __init__(self, tokenizer: TextTokenizer, tokens: Array, text: str | None) -> None:
+        self._tokenizer, self._tokens = tokenizer, tokens
+        self._offsets: Array | None = None
+        self.text = tokenizer.decode(tokens) if text is None else text
+        if text is not None:
+            made = tokenizer.encode(text)
+            if not np.array_equal(made.ids, tokens):
+                raise DamageError(
+                    f"The stored tokens are not those of the text {text[:40]!r}",
+                    expected=f"{len(made.ids)} tokens",
+                    found=f"{len(tokens)} others" if len(tokens) != len(made.ids) else "others",
+                    do="remove the folder verbatim/ of the index; it is built again",
+                )
+            self._offsets = made.offsets
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def range(self, first: int, end: int) -> tuple[int, int]:
+        """The characters of tokens [first, end); a character that lies across counts whole."""
+        first, end = max(first, 0), min(end, len(self))
+        if first >= end:
+            return 0, 0
+        if self._offsets is not None:
+            part = self._offsets[first:end]
+            return int(part[:, 0].min()), int(part[:, 1].max())
+        return self._decoded(first)[0], self._decoded(end)[1]
+
+    def _decoded(self, end: int) -> tuple[int, int]:
+        """Characters that tokens before `end` make up: those complete, and those begun."""
+        begun = self._tokenizer.decode(self._tokens[:end])
+        complete = len(_common_start(begun, self.text))
+        return complete, complete + (complete < len(begun) and complete < len(self.text))
+
+
+def _common_start(one: str, other: str) -> str:
+    if other.startswith(one):
+        return one
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if one[:middle] == other[:middle] else (low, middle - 1)
+    return one[:low]

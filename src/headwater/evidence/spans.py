@@ -1,0 +1,341 @@
+"""Which parts of an output stand verbatim in the corpus, and where: the algorithm of OLMoTrace.
+
+Maximal matching spans of the output; of these the least probable ones by their unigrams; documents
+for each; overlapping spans and snippets of one document joined; documents ranked by BM25 of prompt
+and output against what was retrieved (arXiv 2504.07096, section 3). The settings are the paper's:
+those of its open API differ. A match is no proof that the model got the words there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from headwater.engine.errors import InputError
+from headwater.evidence.phrases import Match, PhraseIndex
+from headwater.evidence.relevance import Relevance
+
+RANKINGS = ("unigram", "length")
+UNSEEN = -10_000.0  # log probability of a token that the corpus does not hold
+
+
+@dataclass(frozen=True)
+class Tracing:
+    """How spans are found and shown; the defaults are the paper's.
+
+    Attributes:
+        density: spans kept for each token of the output, rounded up: K = ceil(0.05 L).
+        ranking: which: "unigram" = least product of unigram probabilities, "length" = longest.
+        documents: at most so many occurrences of a span are looked at; of more, a sample.
+        seed: of that sample.
+        whole_words: spans begin where a word does and end before one.
+        sentences: a span holds no token with a full stop or newline, but for its last.
+        minimum: least tokens of a span. frequency: most occurrences (None = any number).
+        merge: join overlapping spans.
+        snippet, context: tokens shown, and tokens that BM25 reads, on both sides together.
+        relevance: BM25 and what it counts as.
+    """
+
+    density: float = 0.05
+    ranking: str = "unigram"
+    documents: int = 10
+    seed: int = 42
+    whole_words: bool = True
+    sentences: bool = True
+    minimum: int = 1
+    frequency: int | None = None
+    merge: bool = True
+    snippet: int = 80
+    context: int = 500
+    relevance: Relevance = field(default_factory=Relevance)
+
+    def __post_init__(self) -> None:
+        if self.ranking not in RANKINGS:
+            raise InputError(
+                "Unknown ranking of spans", expected=" or ".join(RANKINGS), found=self.ranking
+            )
+        least = {"documents": 1, "minimum": 1, "snippet": 0, "context": 0}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise InputError(
+                    f"{name} is too small", expected=f">= {value}", found=getattr(self, name)
+                )
+        if not self.density > 0:
+            raise InputError("density is too small", expected="> 0", found=self.density)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One maximal matching span: it stands in the corpus as it is.
+
+    Attributes:
+        start, end: characters of the output, white space around left out. text: those.
+        tokens: how many it is.
+        count: occurrences in the corpus. log_probability: sum over tokens, natural logarithm.
+    """
+
+    start: int
+    end: int
+    text: str
+    tokens: int
+    count: int
+    log_probability: float
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """A piece of a document: its first character's position in the document, and the text."""
+
+    start: int
+    text: str
+
+
+@dataclass(frozen=True)
+class SpanDocument:
+    """A document that holds a span, or part of a joined one.
+
+    Attributes:
+        position, id, metadata, url: which. `url` is that of the metadata, or None.
+        start, end: characters of the document that are the span; its first occurrence there.
+        matches: all of them that were looked at.
+        snippet, snippet_start: the piece around `start`. snippets: all pieces, not overlapping.
+        score: BM25, as a share of what the output's length makes likely. relevance: its level,
+            "high", "medium" or "low".
+    """
+
+    position: int
+    id: str
+    start: int
+    end: int
+    matches: list[tuple[int, int]]
+    snippet: str
+    snippet_start: int
+    snippets: list[Snippet]
+    score: float
+    relevance: str
+    url: str | None
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of the output that stands in the corpus, or several that overlap.
+
+    Attributes:
+        start, end: characters of the output. text: those.
+        count, log_probability: of the least probable part.
+        parts: the maximal matches that it is joined of, in order; one when none overlap.
+        documents: the most relevant first.
+    """
+
+    start: int
+    end: int
+    text: str
+    count: int
+    log_probability: float
+    parts: list[Part]
+    documents: list[SpanDocument]
+
+    @property
+    def relevance(self) -> str:
+        """That of its best document."""
+        return self.documents[0].relevance if self.documents else "low"
+
+
+_Group = list[tuple[Part, list[Match]]]  # parts of one span, with their occurrences
+
+
+def trace(
+    verbatim: PhraseIndex, text: str, prompt: str = "", settings: Tracing | None = None
+) -> list[Span]:
+    """The spans of an output that stand verbatim in the corpus.
+
+    Args:
+        verbatim: a `Verbatim`, or an `InfiniGram`. text: the output. prompt: what it answers; it
+            is not searched, but counts towards the relevance of documents.
+
+    Returns:
+        In the order of the output; they serialise by `dataclasses.asdict`.
+    """
+    settings = settings or Tracing()
+    encoded = verbatim.tokenizer.encode(text)
+
+    def characters(first: int, end: int) -> tuple[int, int]:
+        part = encoded.offsets[first:end]
+        return _trimmed(text, int(part[:, 0].min()), int(part[:, 1].max()))
+
+    found = maximal_spans(verbatim, encoded.ids, settings)
+    found = [span for span in found if text[slice(*characters(*span))]]  # not white space alone
+    if settings.frequency is not None:
+        most = settings.frequency
+        found = [span for span in found if verbatim.count(encoded.ids[slice(*span)]) <= most]
+    parts: _Group = []
+    for first, end in _least_probable(verbatim, encoded.ids, found, settings):
+        ids = encoded.ids[first:end]
+        start, stop = characters(first, end)
+        probability = float(_log_probabilities(verbatim, ids).sum())
+        part = Part(start, stop, text[start:stop], end - first, verbatim.count(ids), probability)
+        parts.append((part, verbatim.sample(ids, settings.documents, settings.seed)))
+    return _documented(verbatim, _joined(parts, settings.merge), text, prompt, settings)
+
+
+# -- finding --------------------------------------------------------------------------------------
+
+
+def maximal_spans(
+    verbatim: PhraseIndex, ids: np.ndarray[Any, Any], settings: Tracing
+) -> list[tuple[int, int]]:
+    """Token ranges [first, end) of the maximal matching spans, in order; none within another.
+
+    From each word's start the longest match; cut after the first stop token; then shortened until
+    a word begins after it.
+    """
+    if not len(ids):
+        return []
+    begins = (
+        verbatim.tokenizer.word_starts[ids] if settings.whole_words else np.ones(len(ids), bool)
+    )
+    stops = verbatim.tokenizer.stops[ids] if settings.sentences else np.zeros(len(ids), bool)
+    begins = np.append(begins, True)  # the output's end ends a word, and its start begins one
+    begins[0] = True
+    starts = np.flatnonzero(begins[:-1])
+    ends = starts + verbatim.longest_matches(ids, starts)
+    cuts = np.append(np.flatnonzero(stops), len(ids)) + 1
+    ends = np.minimum(ends, cuts[np.searchsorted(cuts, starts, side="right")])
+    borders = np.flatnonzero(begins)
+    ends = borders[np.searchsorted(borders, ends, side="right") - 1]
+    spans: list[tuple[int, int]] = []
+    reached = 0
+    for first, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        if end - first >= settings.minimum and end > reached:
+            spans.append((first, end))
+            reached = end
+    return spans
+
+
+def _log_probabilities(verbatim: PhraseIndex, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.maximum(verbatim.log_probabilities(ids), UNSEEN)
+
+
+def _least_probable(
+    verbatim: PhraseIndex,
+    ids: np.ndarray[Any, Any],
+    spans: list[tuple[int, int]],
+    settings: Tracing,
+) -> list[tuple[int, int]]:
+    """The K spans that are kept, in the order of the output."""
+    if not spans:
+        return []
+    keep = math.ceil(settings.density * len(ids))
+    if settings.ranking == "length":
+        chosen = sorted(spans, key=lambda span: span[0] - span[1])[:keep]
+    else:
+        sums = np.concatenate([[0.0], np.cumsum(_log_probabilities(verbatim, ids))])
+        chosen = sorted(spans, key=lambda span: float(sums[span[1]] - sums[span[0]]))[:keep]
+    return sorted(chosen)
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """The characters [start, end) without white space around: a word's token may hold a space."""
+    part = text[start:end]
+    return start + len(part) - len(part.lstrip()), start + len(part.rstrip())
+
+
+# -- showing --------------------------------------------------------------------------------------
+
+
+def _joined(parts: _Group, merge: bool) -> list[_Group]:
+    """Parts that overlap, together."""
+    groups: list[_Group] = []
+    end = -1
+    for part, matches in parts:
+        if merge and part.start < end:
+            groups[-1].append((part, matches))
+        else:
+            groups.append([(part, matches)])
+        end = max(end, part.end)
+    return groups
+
+
+def _documented(
+    verbatim: PhraseIndex, groups: list[_Group], text: str, prompt: str, settings: Tracing
+) -> list[Span]:
+    """Spans with their documents, ranked against all that were retrieved for the output."""
+    places: list[dict[int, list[tuple[int, int]]]] = []  # of each group: document -> token ranges
+    every: dict[int, list[tuple[int, int]]] = {}
+    for group in groups:
+        mine: dict[int, list[tuple[int, int]]] = {}
+        for part, matches in group:
+            for match in matches:
+                place = (match.offset, match.offset + part.tokens)
+                mine.setdefault(match.position, []).append(place)
+                every.setdefault(match.position, []).append(place)
+        places.append(mine)
+    verbatim.prefetch(list(every))
+    contexts = [
+        " ".join(piece.text for piece in _pieces(verbatim, position, places_, settings.context))
+        for position, places_ in every.items()
+    ]
+    shares = settings.relevance.scores(contexts, prompt, text)
+    scores = dict(zip(every, shares, strict=True))
+    spans: list[Span] = []
+    for group, mine in zip(groups, places, strict=True):
+        order = sorted(mine, key=lambda position: (-scores[position], position))
+        documents = [_card(verbatim, p, mine[p], scores[p], settings) for p in order]
+        parts = [part for part, _ in group]
+        rarest = min(parts, key=lambda part: part.log_probability)
+        start, end = parts[0].start, max(part.end for part in parts)
+        about = (rarest.count, rarest.log_probability)
+        spans.append(Span(start, end, text[start:end], *about, parts, documents))
+    return spans
+
+
+def _card(
+    verbatim: PhraseIndex,
+    position: int,
+    places: Sequence[tuple[int, int]],
+    score: float,
+    settings: Tracing,
+) -> SpanDocument:
+    """What is shown of one document for one span."""
+    characters = verbatim.characters(position)
+    text = characters.text
+    matches = sorted({_trimmed(text, *characters.range(*place)) for place in places})
+    snippets = _pieces(verbatim, position, places, settings.snippet)
+    name, metadata = verbatim.source(position)
+    inner = metadata.get("metadata")  # Dolma, which infini-gram's indexes hold, has it there
+    url = metadata.get("url", inner.get("url") if isinstance(inner, dict) else None)
+    return SpanDocument(
+        position=position,
+        id=name,
+        start=matches[0][0],
+        end=matches[0][1],
+        matches=matches,
+        snippet=snippets[0].text,
+        snippet_start=snippets[0].start,
+        snippets=snippets,
+        score=score,
+        relevance=settings.relevance.level(score),
+        url=None if url is None else str(url),
+        metadata=metadata,
+    )
+
+
+def _pieces(
+    verbatim: PhraseIndex, position: int, places: Sequence[tuple[int, int]], around: int
+) -> list[Snippet]:
+    """The document around token ranges, half of `around` on each side; overlapping ones joined."""
+    characters = verbatim.characters(position)
+    half, joined = around // 2, list[tuple[int, int]]()
+    for first, end in sorted(places):
+        low, high = max(first - half, 0), min(end + half, len(characters))
+        if joined and low <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], high))
+        else:
+            joined.append((low, high))
+    ranges = [characters.range(*tokens) for tokens in joined]
+    return [Snippet(start, characters.text[start:end]) for start, end in ranges]

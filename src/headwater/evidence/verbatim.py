@@ -1,0 +1,180 @@
+"""Verbatim evidence: every phrase of the corpus, counted and found exactly, from a memory map.
+
+The corpus's tokens and their suffix array lie in the index's folder and are made when they are
+first needed, shard by shard, so that a killed build goes on. A match says that words stand in the
+corpus, not that they caused anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headwater.engine.errors import DamageError, InputError
+from headwater.engine.files import write_atomic
+from headwater.engine.progress import Progress
+from headwater.evidence.phrases import Characters, PhraseIndex, Shard
+from headwater.evidence.store import Store
+from headwater.evidence.suffix_array import (
+    Array,
+    SortedSuffixes,
+    WholePointers,
+    map_file,
+    write_suffix_array,
+)
+from headwater.evidence.texts import document_text
+from headwater.evidence.token_store import (
+    SHARD_TOKENS,
+    UNIGRAMS,
+    separator_of,
+    shard_files,
+    token_type,
+    write_tokens,
+)
+from headwater.evidence.tokenizer import FILE, TextTokenizer, tokenizer_of
+
+if TYPE_CHECKING:
+    from headwater.corpus.document import Document
+    from headwater.index.index import Index
+
+FORMAT = 1
+KEPT = 1024  # documents that are kept in memory once they were asked about
+
+
+class Verbatim(PhraseIndex):
+    """The phrases of an index's corpus; open one with `Verbatim.open`."""
+
+    def __init__(self, index: Index, store: Store, tokenizer: TextTokenizer) -> None:
+        record = store.record()
+        if record is None:
+            raise DamageError(f"There is no verbatim evidence at {store.folder}")
+        self.index, self.folder = index, store.folder
+        dtype = token_type(tokenizer.vocabulary)
+        shards = [_map(store, n, shard, dtype) for n, shard in enumerate(record["shards"])]
+        super().__init__(tokenizer, shards)
+        self._unigrams = store.path(UNIGRAMS)
+        # One document is asked about again and again: for each match, its snippet, its context.
+        self._documents: dict[int, Document] = {}
+        self._characters = lru_cache(maxsize=KEPT)(self._read_characters)
+
+    @classmethod
+    def open(
+        cls,
+        index: Index,
+        tokenizer: str | Path | TextTokenizer | None = None,
+        build: bool = True,
+        shard_tokens: int = SHARD_TOKENS,
+    ) -> Verbatim:
+        """Open the verbatim evidence of an index, building it when it is missing.
+
+        Args:
+            tokenizer: see `tokenizer_of`; None = the model's own, or `words` without a model.
+            build: False = raise where there is none yet.
+            shard_tokens: most tokens in a shard, when it is built; sorting needs 10 to 20 bytes
+                of memory for each.
+
+        Raises:
+            InputError: when there is none and `build` is False, when the tokenizer is not at hand,
+                or a document holds token ids that are not its own.
+            DamageError: when a file is not what was written.
+        """
+        used = tokenizer_of(index, tokenizer)
+        store = Store(index, "verbatim", {"format": FORMAT, "tokenizer": used.fingerprint})
+        if store.record() is None:
+            if not build:
+                raise InputError(
+                    f"The index has no verbatim evidence for the tokenizer {used.name}",
+                    do="build it: headwater.evidence.verbatim.Verbatim.open(index)",
+                )
+            _build(index, store, used, shard_tokens)
+        return cls(index, store, used)
+
+    def describe(self) -> dict[str, Any]:
+        """Which tokenizer is used, and how much is held, JSON-serialisable."""
+        return {
+            "tokenizer": self.tokenizer.describe(),
+            "documents": len(self),
+            "tokens": self.tokens,
+            "shards": len(self.shards),
+        }
+
+    def source(self, position: int) -> tuple[str, dict[str, Any]]:
+        """Id and metadata of a document."""
+        document = self._document(position)
+        return document.id, document.metadata
+
+    def characters(self, position: int) -> Characters:
+        """The text of a document, and which of its characters each token is."""
+        return self._characters(position)
+
+    @cached_property
+    def unigrams(self) -> Array:
+        """How often each token stands in the corpus, int64 [vocabulary]."""
+        return np.fromfile(self._unigrams, dtype="<i8")
+
+    def prefetch(self, positions: Sequence[int]) -> None:
+        """Read these documents at once; each read of one takes as long as that of hundreds."""
+        wrong = [position for position in positions if not 0 <= position < len(self)]
+        if wrong:
+            raise InputError("No such document", expected=f"below {len(self)}", found=wrong[0])
+        missing = [position for position in positions if position not in self._documents]
+        if len(missing) + len(self._documents) > KEPT:
+            self._documents.clear()
+            missing = list(positions)
+        found = self.index.documents(missing) if missing else []
+        self._documents |= dict(zip(missing, found, strict=True))
+
+    def _document(self, position: int) -> Document:
+        self.prefetch([position])
+        return self._documents[position]
+
+    def _read_characters(self, position: int) -> Characters:
+        document = self._document(position)
+        text = None if "input_ids" in document.content else document_text(document)
+        return Characters(self.tokenizer, self.document_tokens(position), text)
+
+
+def _build(index: Index, store: Store, tokenizer: TextTokenizer, shard_tokens: int) -> None:
+    with store.building() as folder:
+        if store.ready():  # another process has built it meanwhile
+            return
+        width = token_type(tokenizer.vocabulary).itemsize
+        shards = write_tokens(index, tokenizer, folder, shard_tokens)
+        files = [FILE, UNIGRAMS]
+        total = sum(shard["tokens"] for shard in shards)
+        with Progress("suffix array", total, "tokens") as progress:
+            for number, shard in enumerate(shards):
+                tokens, offsets = shard_files(number)
+                files += [tokens, offsets, _array_file(number)]
+                path = folder / _array_file(number)
+                if not path.exists():  # it is renamed into place when it is whole
+                    write_atomic(
+                        path, lambda out, t=folder / tokens: write_suffix_array(t, width, out)
+                    )
+                progress.advance(shard["tokens"])
+        extra = {"tokenizer": tokenizer.describe(), "vocabulary": tokenizer.vocabulary}
+        separator = separator_of(token_type(tokenizer.vocabulary))
+        layout = {"bytes_per_token": width, "separator": separator}
+        store.finish(files, extra | layout | {"shards": shards})
+
+
+def _array_file(number: int) -> str:
+    return f"array-{number:05d}.bin"
+
+
+def _map(store: Store, number: int, shard: dict[str, int], dtype: np.dtype[Any]) -> Shard:
+    tokens, offsets = (store.path(name) for name in shard_files(number))
+    array = store.path(_array_file(number))
+    size = array.stat().st_size // shard["tokens"]
+    pointers = WholePointers(map_file(array), dtype.itemsize, size)
+    suffixes = SortedSuffixes(map_file(tokens), pointers, dtype)
+    starts = (
+        np.memmap(offsets, dtype="<i8", mode="r")
+        if shard["documents"]
+        else np.zeros(0, dtype=np.int64)
+    )
+    return Shard(suffixes, shard["first"], starts, shard["tokens"] - 1)

@@ -1,0 +1,74 @@
+"""Evidence without gradients from the command line, with and without a model or features."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from commands import Command
+
+PROMPT, COMPLETION = "The capital of Peru is", " Lima"
+
+
+def test_an_index_of_texts(hw: Command, corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "texts"
+    made = hw("index", "-", corpus, out, "--no-features")
+    assert made.code == 0, made.err
+    assert "examples only" in made.out
+    kinds = ("--evidence", "lexical,verbatim")
+    ended = hw("ask", out, PROMPT, COMPLETION, "--top", 3, *kinds, "--json")
+    assert ended.code == 0, ended.err
+    answer = ended.json
+    assert set(answer["kinds"]) == {"lexical", "verbatim"}
+    assert answer["picture"]["kind"] in ("copied", "stated")
+    first = answer["proponents"][0]
+    assert "Peru" in first["text"]
+    assert first["kinds"]["lexical"]["rank"] >= 1
+    assert answer["spans"]
+    again = shlex.split(answer["reproduce"]["command"])
+    second = hw(*again[1:], "--json").json
+    assert second["proponents"] == answer["proponents"]
+    table = hw("ask", out, PROMPT, COMPLETION, *kinds)
+    assert "rank by each kind" in table.out
+    assert "a match is not a cause" in table.out
+    assert "every checksum" in hw("inspect", out).out
+    for words, said in (
+        ((PROMPT, COMPLETION), "holds no features"),
+        ((PROMPT, COMPLETION, *kinds, "--fusion", "semantic"), "Unknown fusion"),
+        ((PROMPT, COMPLETION, "--evidence", "gossip"), "Unknown kinds"),
+        ((PROMPT, COMPLETION, "--candidates", "lexical"), "KIND:COUNT"),
+        ((PROMPT, *kinds), "where its model is"),
+    ):
+        assert said in hw("ask", out, *words).error
+    assert "Features need a model" in hw("index", "-", corpus, tmp_path / "other").error
+
+
+def test_all_kinds_beside_influence(hw: Command, built: Path) -> None:
+    kinds = ("--evidence", "influence,verbatim,lexical")
+    ended = hw("ask", built, PROMPT, COMPLETION, "--top", 3, *kinds, "--json")
+    assert ended.code == 0, ended.err
+    assert set(ended.json["kinds"]) == {"influence", "verbatim", "lexical"}
+    assert ended.json["judgement"]["p_value"] is not None
+    assert any(one["tokens"] for one in ended.json["proponents"])
+
+
+def test_candidates_without_features(
+    hw: Command, model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "plain"
+    assert hw("index", model, corpus, out, "--no-features").code == 0
+    words = ("--evidence", "influence,lexical", "--candidates", "lexical:5", "--method", "gradcos")
+    ended = hw("ask", out, PROMPT, COMPLETION, *words, "--json")
+    assert ended.code == 0, ended.err
+    assert ended.json["examples"] == 5
+    assert any("5 candidates" in note for note in ended.json["notes"])
+
+
+def test_the_models_own_words(hw: Command, built: Path) -> None:
+    ended = hw("ask", built, PROMPT, "--max-tokens", 4, "--top", 2, "--json")
+    assert ended.code == 0, ended.err
+    assert ended.json["completion"]
+    assert any("the model's own" in note for note in ended.json["notes"])
+    again = shlex.split(ended.json["reproduce"]["command"])
+    assert hw(*again[1:], "--json").json["proponents"] == ended.json["proponents"]
+    assert "both completions" in hw("ask", built, PROMPT, "--instead-of", " Oslo").error

@@ -1,0 +1,308 @@
+"""Counts, places and matches of phrases against naive search; files that are killed or damaged."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import headwater as hw
+import headwater.evidence.phrases as phrases
+import headwater.evidence.token_store as token_store
+import headwater.evidence.verbatim as module
+from headwater.engine.errors import DamageError, InputError
+from headwater.engine.files import write_atomic
+from headwater.evidence.phrases import Match
+from headwater.evidence.store import damaged_stores
+from headwater.evidence.tokenizer import TextTokenizer
+from headwater.evidence.verbatim import Verbatim
+from models import SENTENCES, byte_tokenizer
+from phrase_models import check, letters, naive_find, text_index, token_index, wide
+
+DOCUMENTS = [[0, 1, 0, 1, 2], [1, 2], [3], [0, 1, 2, 0], [2, 2, 2, 2]]
+TEXTS = [*SENTENCES, "Café Lima: 🙂🙃 Peru, naïve.", "the capital of Peru", "the capital of Peru"]
+
+
+def byte_level() -> TextTokenizer:
+    return TextTokenizer.from_json(byte_tokenizer().backend_tokenizer.to_str(), "bytes")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.suffix != ".lock"}
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=6),
+    st.lists(st.integers(0, 3), min_size=1, max_size=10),
+    st.sampled_from([1, 7, 1000]),
+)
+@settings(max_examples=25, deadline=None)
+def test_equals_naive_search(documents, query, shard_tokens):
+    verbatim = Verbatim.open(token_index(documents), letters(), shard_tokens=shard_tokens)
+    check(verbatim, documents, query)
+    assert verbatim.tokens == sum(map(len, documents))
+    assert len(verbatim) == len(documents)
+
+
+@pytest.mark.parametrize("shard_tokens", [40, 10**6])
+@pytest.mark.parametrize("name", ["bytes", "words"])
+def test_equals_naive_search_on_text(name, shard_tokens):
+    index = text_index(TEXTS)
+    tokenizer = byte_level() if name == "bytes" else None
+    verbatim = Verbatim.open(index, tokenizer, shard_tokens=shard_tokens)
+    assert (len(verbatim.shards) > 2) == (shard_tokens == 40)
+    assert verbatim.describe()["tokenizer"]["name"] == name
+    documents = [verbatim.tokenizer.encode(text).ids.tolist() for text in TEXTS]
+    for position, ids in enumerate(documents):
+        assert verbatim.document_tokens(position).tolist() == ids
+    check(
+        verbatim, documents, verbatim.tokenizer.encode(" capital of Peru, and Quito").ids.tolist()
+    )
+    check(verbatim, documents, verbatim.tokenizer.encode("é Lima: 🙂🙃 Peru").ids.tolist())
+    every = np.concatenate(documents).astype(int)
+    counts = np.bincount(every, minlength=verbatim.tokenizer.vocabulary)
+    assert verbatim.unigrams.tolist() == counts.tolist()
+    assert verbatim.next_tokens([]) == {i: int(n) for i, n in enumerate(counts) if n}
+
+
+def test_wide_ids_take_four_bytes():
+    documents = [[70000, 1, 65535], [65534, 70000, 1], [1, 256]]
+    verbatim = Verbatim.open(token_index(documents), wide(70001))
+    assert verbatim.shards[0].suffixes.width == 4
+    check(verbatim, documents, [65534, 70000, 1, 65535])
+    narrow = Verbatim.open(token_index([[65534, 1]]), wide(65535))
+    assert narrow.shards[0].suffixes.width == 2
+    assert narrow.count([65534]) == 1
+
+
+def test_no_match_crosses_documents():
+    verbatim = Verbatim.open(token_index([[1, 2], [3, 4]]), letters())
+    assert verbatim.count([2, 3]) == 0
+    assert verbatim.longest_matches([1, 2, 3, 4]).tolist() == [2, 1, 2, 1]
+    assert verbatim.next_tokens([2]) == {}
+
+
+def test_characters_are_exact():
+    verbatim = Verbatim.open(text_index(TEXTS), byte_level())
+    for phrase in (" Peru", "é Lima", "🙂", "🙃 Peru", " naïve", " Lima: "):
+        ids = verbatim.tokenizer.encode(phrase).ids
+        found = verbatim.find(ids)
+        assert found
+        for match in found:
+            start, end = verbatim.locate(match, len(ids))
+            assert TEXTS[match.position][start:end] == phrase
+    # From the second byte of a character to the first of another: both count whole.
+    ids = verbatim.tokenizer.encode("🙂🙃").ids
+    position = TEXTS.index("Café Lima: 🙂🙃 Peru, naïve.")
+    [match] = verbatim.find(ids[1:-1])
+    assert match.position == position
+    start, end = verbatim.locate(match, len(ids) - 2)
+    assert TEXTS[position][start:end] == "🙂🙃"
+
+
+def test_characters_of_documents_that_came_as_tokens():
+    tokenizer = byte_level()
+    documents = [tokenizer.encode(text).ids.tolist() for text in TEXTS]
+    verbatim = Verbatim.open(token_index(documents), tokenizer)
+    for position, text in enumerate(TEXTS):
+        offsets = tokenizer.encode(text).offsets
+        characters = verbatim.characters(position)
+        assert characters.text == text
+        for first in range(len(offsets)):
+            for size in (1, 3):
+                part = offsets[first : first + size]
+                found = verbatim.locate(Match(position, first), size)
+                assert found == (part[0, 0], part[-1, 1])
+
+
+def test_text_is_counted_after_a_space_and_at_the_start():
+    for tokenizer in (byte_level(), None):
+        verbatim = Verbatim.open(text_index(TEXTS), tokenizer)
+        assert verbatim.count_text("the capital of Peru") == 3
+        assert [match.position for match in verbatim.find_text("Lima")] == [0, 1, 5]
+        assert verbatim.find_text("Lima", limit=1) == verbatim.find_text("Lima")[:1]
+        assert verbatim.count_text("Quito in Peru") == 0
+
+
+def test_a_sample_is_of_the_occurrences_and_no_matter_of_shards(monkeypatch):
+    documents = [[1, 2], [1, 1], [2, 1], [1, 3]] * 5
+    whole = Verbatim.open(token_index(documents), letters())
+    parts = Verbatim.open(token_index(documents), letters(), shard_tokens=9)
+    assert whole.sample([1], 100) == whole.find([1])
+    assert whole.sample([1], 4, seed=1) == parts.sample([1], 4, seed=1)
+    assert len({tuple(whole.sample([1], 4, seed=seed)) for seed in range(9)}) > 3
+    monkeypatch.setattr(phrases, "SAMPLE_IN_ORDER", 3)
+    by_rank = parts.sample([1], 4, seed=1)
+    assert len(set(by_rank)) == 4
+    assert set(by_rank) <= set(parts.find([1]))
+
+
+def test_an_unknown_word_matches_nothing():
+    index = text_index(["a b zebra c", "a yak c"])
+    verbatim = Verbatim.open(index, letters_with_unknown())
+    unknown = verbatim.tokenizer.unknown
+    assert unknown is not None
+    assert verbatim.unigrams[unknown] == 2
+    assert verbatim.count([0, unknown]) == 0
+    assert verbatim.longest_matches([0, 1, unknown, 2]).tolist() == [2, 1, 0, 1]
+    assert verbatim.count_text("a gnu") == 0
+
+
+def letters_with_unknown() -> TextTokenizer:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    raw = Tokenizer(models.WordLevel({"a": 0, "b": 1, "c": 2, "?": 3}, "?"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return TextTokenizer.from_json(raw.to_str(), "abc")
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """What stops a build where it stands."""
+
+
+@pytest.mark.parametrize("after", range(14))
+def test_a_killed_build_goes_on_to_the_same_bytes(tmp_path, monkeypatch, after):
+    index = token_index(DOCUMENTS, tmp_path / "index")
+    whole = Verbatim.open(token_index(DOCUMENTS, tmp_path / "whole"), letters(), shard_tokens=8)
+    assert len(whole.shards) == 4
+    left = after
+
+    def counted(path: Path, write: Any) -> None:
+        nonlocal left
+        if left == 0:
+            raise Killed
+        left -= 1
+        write_atomic(path, write)
+
+    with monkeypatch.context() as patch:
+        for place in (module, token_store):
+            patch.setattr(place, "write_atomic", counted)
+        with pytest.raises(Killed):
+            Verbatim.open(index, letters(), shard_tokens=8)
+    times = {p.name: p.stat().st_mtime_ns for p in index.path.glob("verbatim/*/shard-*.json")}
+    resumed = Verbatim.open(index, letters(), shard_tokens=8)
+    assert files(resumed.folder) == files(whole.folder)
+    for path in index.path.glob("verbatim/*/shard-*.json"):  # finished shards were taken over
+        assert times.get(path.name, path.stat().st_mtime_ns) == path.stat().st_mtime_ns
+    check(resumed, DOCUMENTS, [0, 1, 2])
+
+
+def test_opening_again_builds_nothing(tmp_path, monkeypatch):
+    index = token_index(DOCUMENTS, tmp_path / "index")
+    Verbatim.open(index, letters())
+    monkeypatch.setattr(module, "write_tokens", None)
+    again = Verbatim.open(hw.Index.open(tmp_path / "index"), letters(), build=False)
+    assert again.count([0, 1]) == 3
+    with pytest.raises(InputError, match="no verbatim evidence for the tokenizer abc"):
+        Verbatim.open(index, letters_with_unknown(), build=False)
+
+
+@pytest.mark.parametrize("name", ["tokens-00000.bin", "array-00000.bin", "offsets-00000.bin"])
+def test_a_truncated_file_is_named(tmp_path, name):
+    index = token_index(DOCUMENTS, tmp_path / "index")
+    folder = Verbatim.open(index, letters()).folder
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(data[:-2])
+    with pytest.raises(DamageError, match=name):
+        Verbatim.open(index, letters())
+    (folder / name).write_bytes(bytes([data[0] ^ 1]) + data[1:])
+    assert damaged_stores(index.path) == [f"verbatim/{folder.name}/{name}"]
+
+
+def test_a_grown_corpus_is_tokenised_anew(tmp_path):
+    index = text_index(["a river", "a sea"], tmp_path / "index")
+    assert Verbatim.open(index).count_text("river") == 1
+    index.append(hw.Corpus.from_documents([{"id": "new", "text": "a wide river"}]))
+    grown = Verbatim.open(index)
+    assert grown.count_text("river") == 2
+    assert [match.position for match in grown.find_text("wide")] == [2]
+
+
+def test_the_folder_explains_itself(tmp_path):
+    index = text_index(["Lima is a capital."], tmp_path / "index")
+    verbatim = Verbatim.open(index)
+    record = json.loads((verbatim.folder / "record.json").read_text())
+    assert record["tokenizer"]["name"] == "words"
+    assert record["bytes_per_token"] == 2
+    assert record["shards"] == [{"first": 0, "documents": 1, "tokens": 7}]
+    tokenizer = TextTokenizer.from_file(verbatim.folder / "tokenizer.json")
+    raw = np.fromfile(verbatim.folder / "tokens-00000.bin", dtype=">u2")
+    assert raw[[0, -1]].tolist() == [record["separator"]] * 2 == [65535] * 2
+    assert tokenizer.decode(raw[1:-1].astype(int)) == "Lima is a capital."
+
+
+# -- bad input ------------------------------------------------------------------------------------
+
+
+def test_documents_with_ids_of_another_tokenizer():
+    with pytest.raises(InputError, match="d1 holds the separator of documents.*found 65535"):
+        Verbatim.open(token_index([[1], [2, 65535]]), letters())
+    with pytest.raises(InputError, match="d0 holds a token of no vocabulary.*found 10"):
+        Verbatim.open(token_index([[3, 10]]), letters())
+    with pytest.raises(InputError, match="d0 holds token ids.*Name their tokenizer"):
+        Verbatim.open(token_index([[3, 1]]))
+
+
+@pytest.mark.parametrize("query", [[10], [-1], [1, 65535], [0.5], [[1]], ["a"]])
+def test_queries_with_other_tokens(query):
+    verbatim = Verbatim.open(token_index(DOCUMENTS), letters())
+    for ask in (verbatim.count, verbatim.find, verbatim.longest_matches, verbatim.next_tokens):
+        with pytest.raises(InputError):
+            ask(query)
+
+
+def test_empty_queries():
+    verbatim = Verbatim.open(token_index(DOCUMENTS), letters())
+    with pytest.raises(InputError, match="empty phrase"):
+        verbatim.count([])
+    with pytest.raises(InputError, match="empty phrase"):
+        verbatim.find([])
+    with pytest.raises(InputError, match="no tokens"):
+        verbatim.count_text("")
+    assert verbatim.longest_match([]) == (0, 0)
+    assert verbatim.longest_matches([]).tolist() == []
+    assert verbatim.infinity_gram([9]).length == 0
+    assert verbatim.infinity_gram([9]).next == verbatim.next_tokens([])
+
+
+def test_a_corpus_without_tokens():
+    from tokenizers import Tokenizer, models
+
+    raw = Tokenizer(models.BPE({"a": 0, "b": 1}, []))  # leaves out every other character
+    only = TextTokenizer.from_json(raw.to_str(), "a and b")
+    verbatim = Verbatim.open(text_index(["zz", "z"]), only)
+    assert verbatim.tokens == 0
+    assert verbatim.count([1]) == 0
+    assert verbatim.longest_matches([1, 0]).tolist() == [0, 0]
+    assert verbatim.find([1]) == []
+    assert verbatim.next_tokens([]) == {}
+    some = Verbatim.open(text_index(["zz", "ab", "z"]), only)
+    check(some, [[], [0, 1], []], [0, 1, 0])
+
+
+def test_no_torch(tmp_path):
+    text_index(["Lima is the capital of Peru."], tmp_path)
+    code = (
+        "import sys, headwater as hw\n"
+        "from headwater.evidence.verbatim import Verbatim\n"
+        "from headwater.evidence.spans import trace\n"
+        "import headwater.evidence.infini_gram\n"
+        "assert trace(Verbatim.open(hw.Index.open(sys.argv[1])), 'the capital of Peru.')\n"
+        "wrong = [n for n in ('torch', 'transformers') if n in sys.modules]\n"
+        "assert not wrong, wrong\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+
+def test_naive_search_itself():
+    assert naive_find(DOCUMENTS, [0, 1]) == [(0, 0), (0, 2), (3, 0)]
