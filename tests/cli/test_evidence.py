@@ -43,9 +43,9 @@ def test_an_index_of_texts(hw: Command, corpus: Path, tmp_path: Path) -> None:
     assert "Features need a model" in hw("index", "-", corpus, tmp_path / "other").error
 
 
-def test_all_kinds_beside_influence(hw: Command, built: Path) -> None:
+def test_all_kinds_beside_influence(hw: Command, index: Path) -> None:
     kinds = ("--evidence", "influence,verbatim,lexical")
-    ended = hw("ask", built, PROMPT, COMPLETION, "--top", 3, *kinds, "--json")
+    ended = hw("ask", index, PROMPT, COMPLETION, "--top", 3, *kinds, "--json")
     assert ended.code == 0, ended.err
     assert set(ended.json["kinds"]) == {"influence", "verbatim", "lexical"}
     assert ended.json["judgement"]["p_value"] is not None

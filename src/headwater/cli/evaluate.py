@@ -64,24 +64,17 @@ def retrieval(
 ) -> None:
     """Do methods put the examples that state a fact first?
 
-    MRR, success@k and recall@k of each method with intervals, and paired differences to the first;
-    OUT is the index.
+    MRR, success@k and recall@k with intervals, and paired differences to the first method.
     """
     from headwater.cli.queries import open_index
     from headwater.evaluation.query_sets import load_query_set
-    from headwater.evaluation.reranking import PROTOCOLS, Candidates, compare
+    from headwater.evaluation.reranking import Candidates, checked_protocol, compare
 
     if facts is None:
         raise InputError("There are no facts", expected="--facts FILE (JSON Lines), or facts")
-    if protocol not in PROTOCOLS:
-        raise InputError(
-            "There is no such protocol", expected=" or ".join(PROTOCOLS), found=protocol
-        )
     if min(same_target, random, lexical, seed) < 0:
-        raise InputError(
-            "Numbers of candidates and the seed are 0 or more",
-            found=f"{same_target}, {random}, {lexical} and {seed}",
-        )
+        sizes = f"{same_target}, {random}, {lexical} and {seed}"
+        raise InputError("Numbers of candidates and the seed are 0 or more", found=sizes)
     items = load_query_set(facts)
     index = open_index(
         out,
@@ -94,7 +87,7 @@ def retrieval(
         index,
         items,
         _methods(index, method, eval_queries),
-        protocol=protocol,
+        protocol=checked_protocol(protocol),
         k=k,
         depth=depth,
         candidates=Candidates(same_target, random, lexical, seed),

@@ -150,6 +150,13 @@ def compare(
     return Comparison(protocol, len(kept), left_out, absent, len(index), depth, k, mean, rows)
 
 
+def checked_protocol(name: str) -> Protocol:
+    """The protocol of this name; raises InputError when there is none."""
+    if name in ("open", "ftrace"):
+        return name
+    raise InputError("There is no such protocol", expected=" or ".join(PROTOCOLS), found=name)
+
+
 def per_query(ranked: Sequence[Sequence[str]], gold: Sequence[Sequence[str]], k: int) -> Array:
     """MRR, success@k and recall@k of each query alone, float64 [queries, 3]."""
     alone = [
@@ -290,10 +297,7 @@ def _given(method: Method) -> str:
 def _check(
     items: Sequence[QueryItem], methods: Sequence[Method], protocol: str, k: int, depth: int
 ) -> None:
-    if protocol not in PROTOCOLS:
-        raise InputError(
-            "There is no such protocol", expected=" or ".join(PROTOCOLS), found=protocol
-        )
+    checked_protocol(protocol)
     if not items:
         raise InputError("There is no query", expected="at least one")
     if not methods:

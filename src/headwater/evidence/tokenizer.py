@@ -12,7 +12,8 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -144,18 +145,16 @@ class TextTokenizer:
         """
         starts = np.zeros(self.vocabulary, dtype=bool)
         begins = self._begins()
-        for token, number in self._tokens.items():
-            starts[number] = begins(token)
+        starts[[number for token, number in self._tokens.items() if begins(token)]] = True
         starts[list(self._added.values())] = True
         return starts
 
     @cached_property
     def stops(self) -> np.ndarray[Any, Any]:
         """Whether a token's text holds a full stop or a newline, bool [vocabulary]."""
-        marks = (".", "\n", "<0x0A>", "<0x2E>") + (("Ċ",) if self._kind == "bytes" else ())
+        marks = re.compile("[.\nĊ]" if self._kind == "bytes" else "[.\n]|<0x0A>|<0x2E>")
         stops = np.zeros(self.vocabulary, dtype=bool)
-        for token, number in self._tokens.items():
-            stops[number] = any(mark in token for mark in marks)
+        stops[[number for token, number in self._tokens.items() if marks.search(token)]] = True
         return stops
 
     # -- what kind of tokens they are -----------------------------------------------------
@@ -185,7 +184,7 @@ class TextTokenizer:
             return "pieces"
         return "words" if model.get("type") == "WordLevel" else "characters"
 
-    def _begins(self) -> Any:
+    def _begins(self) -> Callable[[str], bool]:
         """The rule for one spelled token."""
         if self._kind == "words":
             return lambda token: True
@@ -193,8 +192,7 @@ class TextTokenizer:
             prefix = self._parts["model"]["continuing_subword_prefix"]
             return lambda token: not token.startswith(prefix)
         if self._kind == "bytes":
-            byte = _byte_letters()
-            return lambda token: _begins_bytes(bytes(byte.get(c, 0) for c in token[:4]))
+            return lambda token: _begins_bytes(_spelled(token[:4]))
         return _begins_piece
 
 
@@ -318,6 +316,13 @@ def _byte_letters() -> dict[str, int]:
     return letters | {chr(256 + number): byte for number, byte in enumerate(others)}
 
 
+@lru_cache(maxsize=1 << 16)
+def _spelled(token: str) -> bytes:
+    letters = _byte_letters()
+    return bytes(letters.get(letter, 0) for letter in token)
+
+
+@lru_cache(maxsize=1 << 16)
 def _begins_bytes(data: bytes) -> bool:
     """Whether a token with these first bytes begins a word; a part of a character does not."""
     for length in range(1, 5):
@@ -329,17 +334,15 @@ def _begins_bytes(data: bytes) -> bool:
 
 
 def _begins_piece(token: str) -> bool:
-    byte = re.fullmatch("<0x([0-9A-F]{2})>", token)
+    byte = re.fullmatch("<0x([0-9A-F]{2})>", token) if token[:1] == "<" else None
     if byte is not None:
         return _begins_bytes(bytes([int(byte[1], 16)]))
-    return _begins_text(token)
+    return _begins_text(token[:1])
 
 
-def _begins_text(text: str) -> bool:
-    """Whether its first character is no letter, digit or accent; `▁` is a space."""
-    first = text[:1]
+@lru_cache(maxsize=1 << 16)
+def _begins_text(first: str) -> bool:
+    """Whether a first character is no letter, digit or accent; `▁` is a space."""
     if first in ("", "▁") or _UNSPACED.match(first):
         return True
-    import unicodedata
-
-    return not (first.isalnum() or unicodedata.category(first).startswith("M"))
+    return not (first.isalnum() or unicodedata.category(first[0]).startswith("M"))

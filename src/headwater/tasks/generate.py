@@ -96,14 +96,7 @@ def generate(
         NumericError: when the model's logits are not finite.
     """
     sampling = Sampling(temperature, top_k, top_p)
-    for name, value, least in (
-        ("samples", samples, 1),
-        ("max_tokens", max_tokens, 1),
-        ("batch", batch, 1),
-        ("seed", seed, 0),
-    ):
-        if value < least:
-            raise InputError(f"{name} is too small", expected=f"{least} or more", found=value)
+    _check(samples=samples, max_tokens=max_tokens, batch=batch, seed=seed)
     if isinstance(stop, str):
         stop = (stop,)
     if "" in stop:
@@ -145,6 +138,7 @@ def stream(
     The texts of the pieces joined are the continuation. Raises as `generate`, at the first token.
     """
     sampling = Sampling(temperature, top_k, top_p)
+    _check(max_tokens=max_tokens, seed=seed)
     before = prompt_tokens(task, prompt, max_tokens)
     ends = end_tokens(task)
     ids: list[int] = []
@@ -265,6 +259,13 @@ def text_between(tokenizer: Any, ids: Sequence[int], start: int, end: int | None
 
 def _decoded(tokenizer: Any, ids: list[int]) -> str:
     return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def _check(**numbers: int) -> None:
+    for name, value in numbers.items():
+        least = 0 if name == "seed" else 1
+        if value < least:
+            raise InputError(f"{name} is too small", expected=f"{least} or more", found=value)
 
 
 def _finish(
