@@ -128,7 +128,8 @@ def random_texts(n: int) -> list[str]:
     return [" ".join(rng.choice(words, 5)) for _ in range(n)]
 
 
-def test_whitened_states_have_the_identity_as_covariance() -> None:
+def test_whitened_states_have_the_identity_as_covariance(monkeypatch: Any) -> None:
+    monkeypatch.setattr(embeddings, "GROUP", 16)
     texts = random_texts(80)  # more than the 16 dimensions
     index = index_of(texts)
     plain = RepSim(storage="float32")

@@ -83,6 +83,13 @@ def test_long_repeats_beyond_many_windows(tmp_path):
     assert lengths[250] == 0
 
 
+def test_a_later_start_may_reach_further(tmp_path):
+    a, b, c = np.random.default_rng(3).integers(0, 50, (3, 40)).tolist()
+    found = sorted_suffixes([*a, *b, 60, *b, *c], 2, tmp_path)
+    lengths = found.longest(np.array([*a, *b, *c]), np.arange(120), 120 - np.arange(120))
+    assert lengths.tolist() == [*range(80, 40, -1), *range(80, 0, -1)]
+
+
 def test_what_follows_is_the_same_read_or_leapt_over(tmp_path, monkeypatch):
     tokens = [65535, *np.random.default_rng(2).integers(0, 5, 400).tolist(), 65535, 1, 2, 65535, 1]
     found = sorted_suffixes(tokens, 2, tmp_path)

@@ -53,8 +53,9 @@ def estimate(
 
     Time, disk and memory, and which parameters it covers, before building it.
     """
+    from headwater.evidence.token_store import build_cost
     from headwater.index.estimate import estimate as measure
-    from headwater.report.cost import estimate_rows
+    from headwater.report.cost import estimate_rows, verbatim_row
 
     setup = Setup.of(context.params)
     setup.check()
@@ -62,10 +63,11 @@ def estimate(
     task = setup.load_task()
     opened = setup.packed(task, opened)
     result = measure(task, opened, setup.features(task), setup.plan())
+    memory, disk = build_cost(result.tokens, task.vocabulary)
     if json:
-        emit(result.to_dict())
+        emit(result.to_dict() | {"verbatim": {"disk_bytes": disk, "peak_memory_bytes": memory}})
     else:
-        facts(estimate_rows(result))
+        facts([*estimate_rows(result), verbatim_row(disk, memory)])
 
 
 def index(

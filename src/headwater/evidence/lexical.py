@@ -208,12 +208,11 @@ class BM25(TextRanker):
         with Progress("lexical", len(store.index), "passages") as progress:
             for document in store.index.stream():
                 words = self._split(document_text(document, decode).lower())
-                mine = [number for number in map(numbers.__getitem__, words) if number >= 0]
-                tokens.extend(mine)
-                lengths.append(len(mine))
+                tokens.extend(map(numbers.__getitem__, words))
+                lengths.append(len(words))
                 progress.advance()
-        lengths = np.asarray(lengths)
-        made = postings_of(np.asarray(tokens), lengths, len(numbers.stems), self._formula)
+        words = len(numbers.stems)
+        made = postings_of(np.asarray(tokens), np.asarray(lengths), words, self._formula)
         told = {"k1": self.k1, "b": self.b, "method": self.variant}
         names = save(store.folder, made, numbers.stems, len(lengths), **told)
         store.finish(names, {"documents": len(lengths), "stop_words": sorted(stop_words)})

@@ -36,12 +36,15 @@ def postings_of(tokens: Array, lengths: Array, words: int, formula: Formula) -> 
     """Scores float32, documents int32 and column starts int64 [words + 1] of all postings.
 
     Args:
-        tokens: int32, of all documents, one document after the other. lengths: of each document.
-        words: size of the vocabulary. formula: a posting's score.
+        tokens: int32, of all documents, one document after the other; -1 counts for nothing.
+        lengths: of each document. words: size of the vocabulary. formula: a posting's score.
     """
+    owners = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    kept = tokens >= 0
+    tokens, owners = tokens[kept], owners[kept]
+    lengths = np.bincount(owners, minlength=len(lengths))
     order = np.argsort(tokens, kind="stable")  # by term, within a term by document
-    terms = tokens[order]
-    owners = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)[order]
+    terms, owners = tokens[order], owners[order]
     fresh = np.ones(len(terms), dtype=bool)
     fresh[1:] = (terms[1:] != terms[:-1]) | (owners[1:] != owners[:-1])
     starts = np.flatnonzero(fresh)

@@ -36,6 +36,12 @@ def estimate_rows(estimate: Estimate) -> list[tuple[str, str]]:
     return rows
 
 
+def verbatim_row(disk: int, memory: int) -> tuple[str, str]:
+    """What verbatim evidence adds when it is first asked for."""
+    told = f"about {size(disk)} more on disk, {size(memory)} of memory while it is sorted"
+    return "verbatim", f"{told} (built when it is first asked for)"
+
+
 def _disk(estimate: Estimate) -> str:
     parts = estimate.disk_bytes
     total = sum(parts.values())
