@@ -11,6 +11,7 @@ import pytest
 import headwater as hw
 from headwater.engine.errors import InputError
 from headwater.evidence.fusion import Fusion, best_first, id_order, reciprocal_ranks
+from headwater.evidence.rankers import method_by_name
 from headwater.evidence.two_stage import TwoStage
 from headwater.methods.method import Method
 from headwater.tasks.texts import Texts
@@ -97,3 +98,18 @@ def test_what_is_refused() -> None:
     first = Fixed([8, 7, 6, 5, 4, 3, 2, 1])
     with pytest.raises(InputError, match="where its model is"):
         hw.scores(texts(), QUERY, method=TwoStage(first, hw.GradDot()))
+
+
+def test_names_of_combined_methods() -> None:
+    fused = method_by_name("bm25+gradcos")
+    assert isinstance(fused, Fusion)
+    assert [m.name for m in fused.methods] == ["bm25", "gradcos"]
+    search = method_by_name("bm25:50:trackstar", eval_queries=[QUERY] * 9)
+    assert isinstance(search, TwoStage)
+    assert (search.first.name, search.candidates) == ("bm25", 50)
+    assert search.then.describe()["eval_queries"] == 9
+    nested = method_by_name("bm25:5:gradcos+random")
+    assert [m.name for m in getattr(nested, "methods")] == ["two-stage", "random"]  # noqa: B009
+    for name in ("bm25:x:gradcos", "bm25:5", "bm25+", "bm25+nothing"):
+        with pytest.raises(InputError):
+            method_by_name(name)

@@ -31,7 +31,12 @@ Facts = Annotated[
     typer.Option(metavar="FILE", help="JSON Lines: prompt, completion, gold (ids). Or 'facts'."),
 ]
 Methods = Annotated[
-    list[str] | None, typer.Option("--method", metavar="NAME", help="To compare. Repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        help="To compare; A+B fuses two, A:200:B has B score the first 200 of A. Repeatable.",
+    ),
 ]
 
 
@@ -110,9 +115,12 @@ def _methods(index: Index, names: list[str] | None, eval_queries: Path | None) -
     twice = sorted({name for name in wanted if wanted.count(name) > 1})
     if twice:
         raise InputError("A method is named more than once", found=", ".join(twice))
+    from headwater.evidence.rankers import parts_of
+
     if eval_queries is None:
         return [_by_name(name) for name in wanted]
-    if "trackstar" not in wanted:
+    mixed = [name for name in wanted if "trackstar" in parts_of(name)]
+    if not mixed:
         raise InputError(
             "--eval-queries is for TrackStar's task Hessian",
             expected="--method trackstar",
@@ -120,7 +128,7 @@ def _methods(index: Index, names: list[str] | None, eval_queries: Path | None) -
         )
     held_out = read_queries(eval_queries)
     return [
-        _by_name(name, eval_queries=held_out) if name == "trackstar" else _by_name(name)
+        _by_name(name, eval_queries=held_out) if name in mixed else _by_name(name)
         for name in wanted
     ]
 
