@@ -88,6 +88,14 @@ def test_two_stages_score_their_candidates_as_a_whole_scan_does(method: Any) -> 
     assert search.unit == method.unit
 
 
+def test_the_best_of_fewer_candidates_than_are_asked_for() -> None:
+    first = Fixed([8, 7, 6, 5, 4, 3, 2, 1], [1, 2, 3, 4, 5, 6, 7, 8])
+    then = Fixed([1, 2, 3, 4, 5, 6, 7, 8], [5, 4, 3, 2, 1, 6, 8, 7])
+    found = hw.top(texts(), [QUERY, QUERY], k=6, method=TwoStage(first, then, candidates=3))
+    assert [top.positions for top in found] == [[2, 1, 0], [6, 7, 5]]
+    assert [top.opponent_positions for top in found] == [[0, 1, 2], [5, 7, 6]]
+
+
 def test_what_is_refused() -> None:
     with pytest.raises(InputError, match="at least two"):
         Fusion(hw.GradDot())

@@ -147,7 +147,10 @@ class Keeper:
         self.positions = np.zeros(0, dtype=np.int64)
 
     def offer(self, values: Array, names: Array, positions: Array) -> None:
-        """Take in a block of values with their ids and positions."""
+        """Take in a block of values with their ids and positions; NaN is no value."""
+        there = ~np.isnan(values)
+        if not there.all():
+            values, names, positions = values[there], names[there], positions[there]
         if len(values) > self.k:  # all that ties with the k-th smallest stays in the race
             limit = np.partition(values, self.k - 1)[self.k - 1]
             near = values <= limit
