@@ -298,10 +298,12 @@ class Index:
 
     def stream(self) -> Iterator[Document]:
         """All documents in order, a shard in memory at a time."""
-        from headwater.index.corpus_shards import documents_of
+        from headwater.index.corpus_shards import documents_of, read_shard
 
-        for row in self._rows(["id", "content", "arrays", "metadata"]):
-            yield from documents_of([row])
+        columns = ["id", "content", "arrays", "metadata"]
+        for shard in self.manifest["corpus"]["shards"]:
+            path = inside(self.path / "corpus", f"{shard['name']}.parquet")
+            yield from documents_of(read_shard(path, columns))
 
     def chunks(self, positions: Sequence[int]) -> list[list[Chunk]]:
         """The chunks of the documents at these positions."""
