@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from headwater.answer.answer import Evidence, Judgement, Place
 from headwater.answer.verdict import picture
 from headwater.engine.errors import InputError
 from headwater.report.terminal import render
+from headwater.tasks.texts import Texts
 
 ASKED = hw.Query("The owl is", " white")
 KINDS = ("influence", "lexical", "semantic")
@@ -186,3 +190,18 @@ def test_the_picture(spans: Any, items: Any, judgement: Judgement, kind: str) ->
     assert made.kind == kind
     assert made.summary.lower().startswith(kind.split()[0])
     assert any(c.isdigit() for c in made.summary) or not items
+
+
+def test_lexical_and_verbatim_evidence_loads_no_torch(tmp_path: Path) -> None:
+    rows = [{"id": f"d{i}", "text": f"The capital of number {i} is {i * i}."} for i in range(9)]
+    hw.Index.build(tmp_path / "a", Texts(), hw.Corpus.from_documents(rows), None)
+    code = (
+        "import sys, headwater as hw\n"
+        f"index = hw.Index.open({str(tmp_path / 'a')!r})\n"
+        "query = hw.Query('The capital of number 7 is', ' 49')\n"
+        "answer = hw.ask(index, query, evidence=('lexical', 'verbatim'))\n"
+        "assert answer.proponents[0].id == 'd7', answer\n"
+        "assert answer.picture.kind in ('copied', 'stated'), answer.picture\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

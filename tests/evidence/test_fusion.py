@@ -10,7 +10,7 @@ import pytest
 
 import headwater as hw
 from headwater.engine.errors import InputError
-from headwater.evidence.fusion import Fusion, best_first, id_order, reciprocal_ranks
+from headwater.evidence.fusion import Fusion, best_first, reciprocal_ranks
 from headwater.evidence.rankers import method_by_name
 from headwater.evidence.two_stage import TwoStage
 from headwater.methods.method import Method
@@ -43,7 +43,9 @@ def texts() -> hw.Index:
 
 
 def test_reciprocal_ranks_by_hand() -> None:
-    order = id_order(["c", "a", "b", "d", "e"])
+    rows = [{"id": name, "text": name} for name in ("c", "a", "b", "d", "e")]
+    index = hw.Index.build(None, Texts(), hw.Corpus.from_documents(rows), None)
+    order = index.examples.id_order
     assert order.tolist() == [2, 0, 1, 3, 4]
     scores = np.array([2.0, 2.0, np.nan, 5.0, -1.0])
     assert best_first(scores, order, 10).tolist() == [3, 1, 0, 4]  # ties by id

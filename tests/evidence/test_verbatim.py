@@ -21,6 +21,7 @@ from headwater.engine.errors import DamageError, InputError
 from headwater.engine.files import write_atomic
 from headwater.evidence.phrases import Match
 from headwater.evidence.store import damaged_stores
+from headwater.evidence.token_store import build_cost, token_type
 from headwater.evidence.tokenizer import TextTokenizer
 from headwater.evidence.verbatim import Verbatim
 from models import SENTENCES, byte_tokenizer
@@ -77,6 +78,11 @@ def test_wide_ids_take_four_bytes():
     verbatim = Verbatim.open(token_index(documents), wide(70001))
     assert verbatim.shards[0].suffixes.width == 4
     check(verbatim, documents, [65534, 70000, 1, 65535])
+
+
+def test_two_bytes_hold_the_ids_and_the_separator():
+    assert token_type(65535).itemsize == 2  # ids to 65534, and 65535 between documents
+    assert token_type(65536).itemsize == 4
     narrow = Verbatim.open(token_index([[65534, 1]]), wide(65535))
     assert narrow.shards[0].suffixes.width == 2
     assert narrow.count([65534]) == 1
@@ -226,6 +232,12 @@ def test_a_grown_corpus_is_tokenised_anew(tmp_path):
     grown = Verbatim.open(index)
     assert grown.count_text("river") == 2
     assert [match.position for match in grown.find_text("wide")] == [2]
+
+
+def test_what_it_costs():
+    assert build_cost(10**6, 50_000) == (10**7, 6 * 10**6)
+    assert build_cost(10**6, 128_000) == (2 * 10**7, 8 * 10**6)
+    assert build_cost(10**9, 50_000)[0] == 10 << 28  # one shard at a time is sorted
 
 
 def test_the_folder_explains_itself(tmp_path):

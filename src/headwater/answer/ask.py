@@ -12,20 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headwater.answer.influence import Influence
 from headwater.answer.joined import Joined, Near
 from headwater.answer.kinds import KINDS, Reader, reader
 from headwater.engine.errors import InputError
 from headwater.engine.progress import Progress
-from headwater.evidence.fusion import best_first, id_order
+from headwater.evidence.fusion import best_first
 from headwater.index.selection import selected
 from headwater.methods.scoring import as_list
-from headwater.methods.trackstar import TrackStar
-from headwater.methods.view import View
 from headwater.tasks.query import Query
 
 if TYPE_CHECKING:
     from headwater.answer.answer import Answer
+    from headwater.answer.influence import Influence
     from headwater.evidence.support import Entailment
     from headwater.index.index import Index
     from headwater.index.selection import Groups, Mask
@@ -169,7 +167,9 @@ def _influence(
     calibrate: bool,
 ) -> Influence:
     """Influence on the whole index, its method not prepared yet."""
-    from headwater.methods.view import Prepared
+    from headwater.answer.influence import Influence
+    from headwater.methods.trackstar import TrackStar
+    from headwater.methods.view import Prepared, View
 
     used = method or TrackStar()
     if by and not used.additive:
@@ -194,7 +194,7 @@ def _on_candidates(
 ) -> Callable[[Query], Near]:
     """Influence on each query's own candidates."""
     index = made.index
-    order = id_order(index.ids)
+    order = index.examples.id_order
     if index.has_features:
         made.prepared = made.method.prepare(index, modules)
 

@@ -17,7 +17,7 @@ import numpy as np
 from headwater.answer.answer import Answer, Evidence
 from headwater.answer.calibration import NULLS, judge, random_completions, specificity
 from headwater.answer.reproduce import reproduce
-from headwater.answer.shown import Shown, first_texts
+from headwater.answer.shown import Shown, first_texts, prompt_words
 from headwater.answer.tokens import (
     MOST_CHUNKS,
     MOST_TARGETS,
@@ -239,13 +239,6 @@ def _totals(groups: Sequence[Any], scores: Array) -> list[tuple[str, float, int]
 
     sums = group_sums(groups, scores.astype(np.float64))
     return sorted(sums, key=lambda item: (-item[1], item[0]))
-
-
-def prompt_words(query: Query) -> str:
-    """The prompt as a person reads it."""
-    if isinstance(query.prompt, str) or query.prompt is None:
-        return query.prompt or ""
-    return "\n".join(f"{m.get('role')}: {m.get('content')}" for m in query.prompt)
 
 
 def _sure(probability: float | None) -> list[str]:

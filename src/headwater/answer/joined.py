@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwater.answer.answer import Answer, Evidence, Judgement, Kind, Place
-from headwater.answer.influence import Influence, Scored, prompt_words
 from headwater.answer.kinds import NOTES, VerbatimReader
 from headwater.answer.reproduce import reproduce
-from headwater.answer.shown import Shown, first_texts
+from headwater.answer.shown import Shown, first_texts, prompt_words
 from headwater.answer.verdict import STATED_RANK, picture
-from headwater.evidence.fusion import best_first, id_order, reciprocal_ranks
+from headwater.evidence.fusion import best_first, reciprocal_ranks
 from headwater.evidence.support import Entailment, Statement, statement, support
 from headwater.evidence.texts import document_text, prompt_text
 
 if TYPE_CHECKING:
+    from headwater.answer.influence import Influence, Scored
     from headwater.answer.kinds import Reader
     from headwater.index.index import Index
     from headwater.tasks.query import Query
@@ -76,7 +76,7 @@ class Joined:
             clock = time.perf_counter()
             rows[one.kind] = one.scores(query)
             seconds[one.kind] = round(time.perf_counter() - clock, 4)
-        order = id_order(self.index.ids)
+        order = self.index.examples.id_order
         best = first_texts(self.index, self._fused(rows, order), self.top)
         if near is not None and scored is not None:
             answer = self._with_influence(near, scored, best)
@@ -101,8 +101,8 @@ class Joined:
             row = np.zeros(len(self.index))
             for scores in rows.values():
                 row += reciprocal_ranks(scores, order)
-        best = best_first(row, order, len(row))
-        return best if self.fusion != "rrf" else best[row[best] > 0]
+            row[row <= 0] = np.nan
+        return best_first(row, order, len(row))
 
     def _with_influence(self, near: Near, scored: Scored, best: list[Shown]) -> Answer:
         """Influence explains the shown examples that it has a score for."""

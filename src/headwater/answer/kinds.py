@@ -20,7 +20,6 @@ from headwater.methods.scoring import scores
 
 if TYPE_CHECKING:
     from headwater.answer.answer import Evidence
-    from headwater.evidence.lexical import BM25
     from headwater.evidence.spans import Span
     from headwater.index.index import Index
     from headwater.index.selection import Mask
@@ -98,7 +97,10 @@ class VerbatimReader:
         from headwater.evidence.verbatim import Verbatim
 
         self.index, self.among = index, among
-        self.verbatim = Verbatim.open(index, tokenizer)
+        key = (self.kind, tokenizer)
+        if key not in index.opened:
+            index.opened[key] = Verbatim.open(index, tokenizer)
+        self.verbatim: Verbatim = index.opened[key]
         self.spans: list[dict[str, Any]] = []
         self._held: dict[int, list[tuple[int, int]]] = {}
 
@@ -162,15 +164,17 @@ def reader(
     if kind == "verbatim":
         return VerbatimReader(index, among, tokenizer)
     if kind == "lexical":
-        return Ranked(index, kind, method or _bm25(), among)
+        return Ranked(index, kind, method or _opened(index, kind), among)
     if kind == "semantic":
-        from headwater.evidence.semantic import Dense
-
-        return Ranked(index, kind, method or Dense(), among)
+        return Ranked(index, kind, method or _opened(index, kind), among)
     raise InputError("There is no such kind of evidence", expected=", ".join(KINDS), found=kind)
 
 
-def _bm25() -> BM25:
-    from headwater.evidence.lexical import BM25
+def _opened(index: Index, kind: str) -> Method:
+    """The usual method of a kind, kept with the index: to open it takes longer than a query."""
+    if kind not in index.opened:
+        from headwater.evidence.lexical import BM25
+        from headwater.evidence.semantic import Dense
 
-    return BM25()
+        index.opened[kind] = BM25() if kind == "lexical" else Dense()
+    return index.opened[kind]

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headwater.evidence.rankers import METHODS
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -83,6 +81,8 @@ def _plain(value: Any) -> Any:
 
 def changed(method: Method) -> dict[str, Any]:
     """The method's parameters that are not its defaults."""
+    from headwater.evidence.rankers import METHODS
+
     kind, told = type(method), method.describe()
     usual: dict[str, Any] = kind().describe() if kind.name in METHODS else {}
     return {

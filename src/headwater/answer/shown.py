@@ -13,6 +13,7 @@ from headwater.corpus.document import content_hash, plain_text
 if TYPE_CHECKING:
     from headwater.corpus.document import Document
     from headwater.index.index import Index
+    from headwater.tasks.query import Query
 
 Array = np.ndarray[Any, Any]
 
@@ -60,3 +61,10 @@ def _key(document: Document) -> str:
     if "text" in content or "completion" in content or "messages" in content:
         return " ".join(plain_text(document).split())
     return content_hash(content)
+
+
+def prompt_words(query: Query) -> str:
+    """The prompt as a person reads it."""
+    if isinstance(query.prompt, str) or query.prompt is None:
+        return query.prompt or ""
+    return "\n".join(f"{m.get('role')}: {m.get('content')}" for m in query.prompt)

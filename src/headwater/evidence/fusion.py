@@ -27,19 +27,11 @@ DEPTH = 1000
 Array = np.ndarray[Any, Any]
 
 
-def id_order(ids: Sequence[str]) -> Array:
-    """Place of each id among all, int64: ties are broken by it."""
-    order = np.argsort(np.asarray(ids), kind="stable")
-    places = np.empty(len(order), dtype=np.int64)
-    places[order] = np.arange(len(order))
-    return places
-
-
 def best_first(scores: Array, order: Array, depth: int) -> Array:
     """Positions of the `depth` best scores, best first, ties by `order`; NaN takes no part.
 
     Args:
-        scores: [documents]. order: `id_order` [documents].
+        scores: [documents]. order: `Examples.id_order` [documents].
     """
     there = np.flatnonzero(~np.isnan(scores))
     if len(there) > depth:
@@ -52,8 +44,8 @@ def reciprocal_ranks(scores: Array, order: Array, k: float = K, depth: int = DEP
     """1 / (k + rank), float64 [documents]; 0 beyond `depth` and for scores that are not positive.
 
     Args:
-        scores: [documents]. order: `id_order` [documents]. k: how little the first places stand
-            out.
+        scores: [documents]. order: `Examples.id_order` [documents].
+        k: how little the first places stand out.
     """
     best = best_first(scores, order, depth)
     best = best[scores[best] > 0]
@@ -101,7 +93,7 @@ class Fusion(Method):
         among: Mask | None = None,
     ) -> Scores:
         """Fused scores of all documents at once; NaN where no method has one."""
-        order = id_order(index.ids)
+        order = index.examples.id_order
         total = np.zeros((len(queries), len(index)))
         scored = np.zeros(total.shape, dtype=bool)
         for method, weight in zip(self.methods, self.weights, strict=True):

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwater.engine.errors import InputError
-from headwater.evidence.fusion import best_first, id_order
+from headwater.evidence.fusion import best_first
 from headwater.methods.method import Method, Scores
-from headwater.methods.view import View
 
 if TYPE_CHECKING:
     from headwater.gradients.features import Features
@@ -66,6 +65,8 @@ class TwoStage(Method):
         among: Mask | None = None,
     ) -> Scores:
         """Scores of each query's own candidates, all documents at once."""
+        from headwater.methods.view import View
+
         chosen = candidates(index, queries, self.first, self.candidates, among)
         union: Array = np.any(chosen, axis=0)
         rows = np.full(chosen.shape, np.nan, dtype=np.float32)
@@ -97,7 +98,7 @@ def candidates(
     among: Mask | None = None,
 ) -> Array:
     """Each query's best `count` documents by `method`, bool [queries, documents]."""
-    order = id_order(index.ids)
+    order = index.examples.id_order
     rows = np.full((len(queries), len(index)), np.nan, dtype=np.float32)
     for first, block in method.stream(index, queries, None, among):
         rows[:, first : first + block.shape[1]] = block

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from headwater.tasks.texts import Texts
 
 TOGETHER = 256  # documents tokenised at once
-GROUP = 256  # documents of a row group: what is read to show one of them
+GROUP = 64  # documents of a row group: what is read to show one of them
 LISTED = 1000  # skipped examples named in the summary; all are counted
 
 Held = tuple[Document, list[Chunk]]
@@ -255,23 +255,35 @@ def read_shard(
         return pq.read_table(path, columns=list(columns)).to_pylist()
 
 
-def read_rows(path: Path, rows: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Some rows of a corpus shard, in the order asked for; only their row groups are read.
+class ShardFile:
+    """A corpus shard held open, for reading some of its rows again and again."""
 
-    Raises:
-        DamageError: when the file is missing or not what was written.
-    """
-    import pyarrow.parquet as pq
+    def __init__(self, path: Path) -> None:
+        import pyarrow.parquet as pq
 
-    with _undamaged(path), pq.ParquetFile(path, memory_map=True) as file:
-        sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
-        starts = np.concatenate([[0], np.cumsum(sizes)])
-        owners = np.searchsorted(starts, np.asarray(rows, dtype=int), side="right") - 1
+        self.path = path
+        with _undamaged(path):
+            self.file = pq.ParquetFile(path, memory_map=True)
+        metadata = self.file.metadata
+        self.sizes = [metadata.row_group(g).num_rows for g in range(self.file.num_row_groups)]
+        self.starts = np.concatenate([[0], np.cumsum(self.sizes)])
+
+    def rows(self, rows: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Rows in the order asked for; only their row groups are read.
+
+        Raises:
+            DamageError: when the file is not what was written.
+        """
+        owners = np.searchsorted(self.starts, np.asarray(rows, dtype=int), side="right") - 1
         groups: list[int] = sorted(set(owners.tolist()))
-        table = file.read_row_groups(groups, columns=list(columns), use_threads=False)
-        before = dict(zip(groups, np.cumsum([0, *(sizes[g] for g in groups)])[:-1], strict=True))
-        places = [int(before[g] + r - starts[g]) for g, r in zip(owners, rows, strict=True)]
-        return table.take(places).to_pylist()
+        with _undamaged(self.path):
+            table = self.file.read_row_groups(groups, columns=list(columns), use_threads=False)
+            before = np.cumsum([0, *(self.sizes[g] for g in groups)])[:-1]
+            at = dict(zip(groups, before.tolist(), strict=True))
+            places = [
+                int(at[g] + r - self.starts[g]) for g, r in zip(owners.tolist(), rows, strict=True)
+            ]
+            return table.take(places).to_pylist()
 
 
 @contextmanager

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from headwater.gradients.layout import Block
     from headwater.index.build import Plan
     from headwater.index.calibration import Calibration
+    from headwater.index.examples import Examples
     from headwater.tasks.query import Query
     from headwater.tasks.task import Chunk, Task
 
@@ -72,6 +73,7 @@ class Index:
         self.path, self.manifest = path, manifest
         self._task, self._trusted = task, trusted
         self._gradients: Gradients | None = None
+        self.opened: dict[Any, Any] = {}  # evidence that was opened for this index, by its kind
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     @classmethod
@@ -141,8 +143,9 @@ class Index:
 
         append(self, corpus, plan or Plan())
         self.manifest = read_manifest(self.path)
-        for name in ("ids", "_starts", "_shards"):
+        for name in ("examples", "_shards"):
             self.__dict__.pop(name, None)
+        self.opened.clear()
 
     # -- what it holds --------------------------------------------------------------------
 
@@ -194,11 +197,6 @@ class Index:
         return load_calibration(path, self.blocks, self.manifest["calibration"]["second_moment"])
 
     @cached_property
-    def _starts(self) -> np.ndarray[Any, Any]:
-        counts = [shard["documents"] for shard in self.manifest["corpus"]["shards"]]
-        return np.concatenate([[0], np.cumsum(counts)])
-
-    @cached_property
     def _shards(self) -> list[Shard]:
         if not self.manifest["complete"]:  # when this was built, other workers were not done
             self.manifest = read_manifest(self.path)
@@ -224,8 +222,8 @@ class Index:
             )
         t = map_tensors(path)
         return Shard(
-            int(self._starts[number]),
-            int(self._starts[number + 1] - self._starts[number]),
+            int(self.examples.starts[number]),
+            int(self.examples.starts[number + 1] - self.examples.starts[number]),
             t["u"],
             t.get("scale"),
             t["norm"],
@@ -258,15 +256,16 @@ class Index:
         return map_tensors(path)["counts"].numpy() if path.exists() else None
 
     @cached_property
+    def examples(self) -> Examples:
+        """The examples themselves."""
+        from headwater.index.examples import Examples
+
+        return Examples(self.path / "corpus", self.manifest["corpus"]["shards"])
+
+    @property
     def ids(self) -> list[str]:
         """Ids of all documents, in order."""
-        return [row["id"] for row in self._rows(["id"])]
-
-    def _rows(self, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-        from headwater.index.corpus_shards import read_shard
-
-        for shard in self.manifest["corpus"]["shards"]:
-            yield from read_shard(inside(self.path / "corpus", f"{shard['name']}.parquet"), columns)
+        return self.examples.ids
 
     def metadata(self, column: str) -> list[Any]:
         """One metadata value for each document (None where it has none).
@@ -274,57 +273,22 @@ class Index:
         Raises:
             InputError: when no document has such a column; names those that are there.
         """
-        import json
-
-        values: list[Any] = []
-        seen: set[str] = set()
-        for row in self._rows(["metadata"]):
-            record = json.loads(row["metadata"])
-            seen |= record.keys()
-            values.append(record.get(column))
-        if column not in seen:
-            raise InputError(
-                f"The examples have no metadata column '{column}'",
-                expected=", ".join(sorted(seen)) or "metadata",
-                found=column,
-            )
-        return values
+        return self.examples.metadata(column)
 
     def documents(self, positions: Sequence[int]) -> list[Document]:
         """The documents at these positions."""
-        from headwater.index.corpus_shards import documents_of
-
-        return documents_of(self._at(positions, ["id", "content", "arrays", "metadata"]))
+        return self.examples.documents(positions)
 
     def stream(self) -> Iterator[Document]:
         """All documents in order, a shard in memory at a time."""
-        from headwater.index.corpus_shards import documents_of, read_shard
-
-        columns = ["id", "content", "arrays", "metadata"]
-        for shard in self.manifest["corpus"]["shards"]:
-            path = inside(self.path / "corpus", f"{shard['name']}.parquet")
-            yield from documents_of(read_shard(path, columns))
+        return self.examples.stream()
 
     def chunks(self, positions: Sequence[int]) -> list[list[Chunk]]:
         """The chunks of the documents at these positions."""
         from headwater.index.corpus_shards import chunks_of
 
         columns = ["id", "content", "arrays", "metadata", "chunks"]
-        return chunks_of(self.task, self._at(positions, columns))
-
-    def _at(self, positions: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
-        from headwater.index.corpus_shards import read_rows
-
-        asked = np.asarray(positions, dtype=int)
-        numbers = np.searchsorted(self._starts, asked, side="right") - 1
-        found: dict[int, dict[str, Any]] = {}
-        for number in sorted(set(numbers.tolist())):
-            name = self.manifest["corpus"]["shards"][number]["name"]
-            mine = asked[numbers == number]
-            path = inside(self.path / "corpus", f"{name}.parquet")
-            rows = read_rows(path, (mine - self._starts[number]).tolist(), columns)
-            found |= dict(zip(mine.tolist(), rows, strict=True))
-        return [found[position] for position in asked.tolist()]
+        return chunks_of(self.task, self.examples.rows(positions, columns))
 
     # -- what needs the model -------------------------------------------------------------
 

@@ -14,8 +14,6 @@ import numpy as np
 
 from headwater.engine.errors import InputError
 from headwater.index.selection import Groups, selected
-from headwater.methods.trackstar import TrackStar
-from headwater.methods.view import View
 from headwater.tasks.query import Query
 
 if TYPE_CHECKING:
@@ -50,6 +48,12 @@ class Ranked:
     score: float
     examples: int
     keep: bool = True
+
+
+def _usual() -> Method:
+    from headwater.methods.trackstar import TrackStar  # torch; rankers of texts do without
+
+    return TrackStar()
 
 
 def as_list(queries: Query | Sequence[Query]) -> list[Query]:
@@ -87,7 +91,7 @@ def scores(
     wanted = as_list(queries)
     among = selected(index, ids, groups)
     result = np.full((len(wanted), len(index)), np.nan, dtype=np.float32)
-    for first, block in (method or TrackStar()).stream(index, wanted, modules, among):
+    for first, block in (method or _usual()).stream(index, wanted, modules, among):
         result[:, first : first + block.shape[1]] = block
     return result
 
@@ -113,7 +117,7 @@ def top(
     wanted = as_list(queries)
     among = selected(index, ids, groups)
     keepers = [(Keeper(k), Keeper(k)) for _ in wanted]
-    for first, block in (method or TrackStar()).stream(index, wanted, modules, among):
+    for first, block in (method or _usual()).stream(index, wanted, modules, among):
         part = slice(first, first + block.shape[1])
         positions = np.arange(first, part.stop)
         names = np.asarray(index.ids[part])
@@ -191,7 +195,7 @@ def rank(
         raise InputError("keep is a share", expected="above 0, at most 1", found=keep)
     wanted = as_list(queries)
     query = wanted[0] if len(wanted) == 1 else Query.mean(wanted)
-    method = method or (TrackStar() if by is None else LoGra())
+    method = method or (_usual() if by is None else LoGra())
     if by is not None and not method.additive:
         raise InputError(
             f"Scores of {method.title} may not be summed over groups",
@@ -235,6 +239,7 @@ def self_influence(
         InputError: for methods whose self-influence says nothing (unit norm), or is not defined.
     """
     from headwater.methods.logra import LoGra
+    from headwater.methods.view import View
 
     chosen = method or LoGra()
     if not isinstance(chosen, View):
