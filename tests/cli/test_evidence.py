@@ -31,7 +31,15 @@ def test_an_index_of_texts(hw: Command, corpus: Path, tmp_path: Path) -> None:
     table = hw("ask", out, PROMPT, COMPLETION, *kinds)
     assert "rank by each kind" in table.out
     assert "a match is not a cause" in table.out
-    assert "every checksum" in hw("inspect", out).out
+    told = hw("inspect", out)
+    assert "every checksum" in told.out
+    assert "lexical/" in told.out
+    assert "verbatim/" in told.out
+    (array,) = (out / "verbatim").glob("*/array-*.bin")
+    good = array.read_bytes()
+    array.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    assert array.name in hw("inspect", out).error
+    array.write_bytes(good)
     for words, said in (
         ((PROMPT, COMPLETION), "holds no features"),
         ((PROMPT, COMPLETION, *kinds, "--fusion", "semantic"), "Unknown fusion"),

@@ -14,21 +14,32 @@ def inspect(out: o.Out, json: o.Json = False) -> None:
 
     Every file is compared with its checksum; OUT is the index, finished or half-built.
     """
+    from headwater.evidence.store import damaged_stores, stores
     from headwater.index.integrity import damaged
     from headwater.report.contents import content_rows, contents
 
     record = contents(out)
     bad = damaged(out)
-    record["damaged"] = bad
+    lost = damaged_stores(out)
+    record["damaged"] = bad + lost
+    record["evidence"] = [f"{kind}/{folder.name}" for kind, folder in stores(out)]
     if json:
         emit(record)
     else:
         rows = content_rows(record)
-        rows.append(("integrity", ", ".join(bad) + " damaged" if bad else "every checksum agrees"))
+        if record["evidence"]:
+            rows.append(("evidence", ", ".join(record["evidence"])))
+        said = ", ".join(record["damaged"])
+        rows.append(("integrity", f"{said} damaged" if said else "every checksum agrees"))
         facts(rows)
     if bad:
         raise DamageError(
             f"{len(bad)} damaged or missing: {', '.join(bad)}",
             do="run the build command again: only what is damaged is made anew",
+        )
+    if lost:
+        raise DamageError(
+            f"{len(lost)} files of evidence are damaged or missing: {', '.join(lost)}",
+            do="remove their folders; they are built again when they are needed",
         )
     raise typer.Exit(0)

@@ -342,7 +342,7 @@ def _begins_piece(token: str) -> bool:
 
 @lru_cache(maxsize=1 << 16)
 def _begins_text(first: str) -> bool:
-    """Whether a first character is no letter, digit or accent; `▁` is a space."""
-    if first in ("", "▁") or _UNSPACED.match(first):
+    """Whether a first character is no letter, digit or accent (`▁`, a space, is none)."""
+    if not first or _UNSPACED.match(first):
         return True
     return not (first.isalnum() or unicodedata.category(first[0]).startswith("M"))
