@@ -141,6 +141,12 @@ def test_overlapping_spans_are_joined():
     assert joined.log_probability == min(part.log_probability for part in joined.parts)
 
 
+def test_spans_that_only_touch_stay_apart():
+    verbatim = Verbatim.open(text_index(["one two", "so, three"]))
+    spans = trace(verbatim, "one two, three", settings=replace(ALL, merge=True))
+    assert [span.text for span in spans] == ["one two", ", three"]
+
+
 def test_snippets_of_one_document_are_joined():
     text = "x red fox y red fox " + "z " * 60 + "red fox end"
     verbatim = Verbatim.open(text_index([text]))
@@ -169,7 +175,7 @@ def test_documents_are_a_seeded_sample():
 
 
 def test_relevance_is_okapi_bm25():
-    pieces = ["the cat sat", "the dog sat on the cat cat", "a river", "a sea of grass"]
+    pieces = ["the cat sat", "the dog lay on the cat cat", "a river", "a sea of grass"]
     prompt, output = "which cat", "the cat sat sat"
     query = f"{prompt} {output}".split()
     documents = [piece.split() for piece in pieces]
@@ -201,10 +207,10 @@ def test_levels_and_their_order():
         "medium",
         "low",
     ]
-    texts = [f"{word} lima" for word in ("red fox runs", "blue", "green", "grey", "wide", "x")]
+    texts = [f"{word} lima" for word in ("blue", "green", "grey", "red fox runs", "wide", "x")]
     verbatim = Verbatim.open(text_index(texts))
     [span] = trace(verbatim, "a lima", "red fox runs", replace(ALL, documents=6))
-    assert span.documents[0].position == 0
+    assert span.documents[0].position == 3
     scores = [document.score for document in span.documents]
     assert all(one >= other for one, other in pairwise(scores))
     assert span.relevance == span.documents[0].relevance
