@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import headwater as hw
-from headwater.engine.errors import InputError, MismatchError
+from headwater.engine.errors import DamageError, InputError, MismatchError
 from headwater.index.manifest import read_manifest
 from headwater.tasks.texts import Texts
 from models import byte_tokenizer, tiny_llama
@@ -86,3 +86,17 @@ def test_it_is_read_without_torch(tmp_path: Path) -> None:
         "assert 'torch' not in sys.modules, 'torch'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_damaged_scale_is_no_score(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    task = hw.CausalLM(tiny_llama(), byte_tokenizer(), max_length=16)
+    index = hw.Index.build(tmp_path / "a", task, hw.Corpus.from_documents(ROWS))
+    path = tmp_path / "a" / "features" / "00000.safetensors"
+    tensors = {name: value.clone() for name, value in load_file(path).items()}
+    tensors["scale"][3] = float("inf")
+    save_file(tensors, path)
+    index = hw.Index.open(tmp_path / "a", task)
+    with pytest.raises(DamageError, match="shard 0 are damaged"):
+        hw.scores(index, hw.Query("example", " number"), method=hw.GradDot())

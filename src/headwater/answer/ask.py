@@ -178,7 +178,11 @@ def _influence(
             expected="an additive method: GradDot, LoGra or TRAK",
         )
     if not isinstance(used, View):
-        raise InputError(f"ask explains views; {used.title} gives scores only", do="use hw.scores")
+        raise InputError(
+            f"{getattr(used, 'title', used)} is no method of influence",
+            expected="trackstar, gradcos, graddot, logra, relatif or trak",
+            do="ask for other kinds by evidence= (--evidence lexical), or rank by it",
+        )
     columns = {column: index.metadata(column) for column in by}
     unready = Prepared(None, None, [])
     return Influence(index, used, unready, top, calibrate, True, columns, options, among)

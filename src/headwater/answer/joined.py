@@ -109,6 +109,8 @@ class Joined:
         _, worst = near.influence.best_and_worst(scored)
         known, others = self._known(near, scored, best)
         answer = near.influence.finish(scored, known, worst)
+        method = near.influence.method  # what is asked again is the whole index, not a small one
+        answer.reproduce = reproduce(self.index.path, scored.query, method, self.options)
         if near.positions is not None:
             for item in [*answer.proponents, *answer.opponents]:
                 item.position = int(near.positions[item.position])

@@ -119,6 +119,8 @@ class VerbatimReader:
                 continue
             said = asdict(span)
             said["documents"] = [asdict(d) for d in documents]
+            inside = said["text"][max(before - span.start, 0) :]
+            said["output_tokens"] = len(self.verbatim.tokenizer.encode(inside).ids)
             said["in_output"] = (max(span.start - before, 0), span.end - before)
             self.spans.append(said)
             for document in documents:

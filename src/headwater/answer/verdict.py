@@ -32,7 +32,8 @@ def picture(
     """The picture of one answer.
 
     Args:
-        spans: verbatim spans that touch the output, each with `parts`: the maximal matches, with
+        spans: verbatim spans that touch the output, each with `output_tokens` (how many of
+            its tokens are the output's, not the prompt's) and `parts`: the maximal matches, with
             `text`, `tokens`, `count`, `log_probability`. items: the examples shown.
         judgement: of the influence scores; its `stands_out` is None where they were not asked for.
         tokens: of the corpus.
@@ -47,9 +48,10 @@ def picture(
 
 def _copied(spans: Sequence[dict[str, Any]], tokens: int) -> Picture | None:
     rare: list[tuple[float, dict[str, Any]]] = []
-    for part in (part for span in spans for part in span["parts"]):
+    for span in spans:
+        part = max(span["parts"], key=lambda one: one["tokens"])
         expected = tokens * math.exp(min(part["log_probability"], 0.0))
-        if part["tokens"] >= COPIED_TOKENS and expected <= BY_CHANCE:
+        if span["output_tokens"] >= COPIED_TOKENS and expected <= BY_CHANCE:
             rare.append((expected, part))
     if not rare:
         return None

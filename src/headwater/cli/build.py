@@ -185,4 +185,5 @@ def _tell(index: Index, tokens: int, seconds: float, *, as_json: bool) -> None:
     else:
         rows.append(("time", f"nothing left to do ({clock(seconds)})"))
     facts(rows)
-    warn(f'ask it: headwater ask {index.path} "a prompt" " its completion"')
+    kinds = "" if index.has_features else " --evidence lexical,verbatim"
+    warn(f'ask it: headwater ask {index.path} "a prompt" " its completion"{kinds}')

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from headwater.engine.errors import BusyError, DamageError, InputError, ResourceError
+
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
@@ -45,8 +48,10 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     except OSError as error:
         raise disk_error(path, error) from error
     except BaseException as error:
-        if "No space left" in str(error):  # safetensors and arrow raise errors of their own
-            raise disk_error(path, OSError(errno.ENOSPC, "No space left on device")) from error
+        found = _OS_ERROR.search(str(error))  # safetensors raises errors of its own
+        if found or "No space left" in str(error):
+            number = int(found[1]) if found else errno.ENOSPC
+            raise disk_error(path, OSError(number, os.strerror(number))) from error
         raise
     finally:
         shutil.rmtree(room, ignore_errors=True)
@@ -68,7 +73,7 @@ def sweep(folder: Path, name: str = "*") -> None:
 
 def disk_error(path: Path, error: OSError) -> ResourceError | InputError:
     """The one line for an `OSError` met while writing `path`."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return ResourceError(
             f"The disk is full; {path} was not written, what was finished before is kept",
             do="free some space and run the same command again: it goes on where it stopped",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from headwater.engine.errors import HeadwaterError, InputError
+from headwater.engine.errors import DamageError, HeadwaterError, InputError
 from headwater.engine.files import write_atomic
 from headwater.engine.progress import Progress
 from headwater.index.encoding import coordinates, decode
@@ -124,7 +124,7 @@ class View(Method):
         w = index.calibration.basis.direction(index.blocks, v)
         products = Products(Directions(w, index.blocks, prepared.chosen), index.features.storage)
         with Progress("scanning", len(index), "examples") as progress:
-            for shard in index.shards():
+            for number, shard in enumerate(index.shards()):
                 part = slice(shard.first, shard.first + shard.documents)
                 if among is None or among[part].any():
                     dots = torch.cat(list(products.rows(shard.u, shard.scale)))
@@ -134,6 +134,11 @@ class View(Method):
                     if prepared.scale is not None:
                         scores = scores * prepared.scale[part]
                     scores = np.ascontiguousarray(scores, dtype=np.float32)
+                    if not np.isfinite(scores).all():
+                        raise DamageError(
+                            f"The features of shard {number} are damaged: scores are not finite",
+                            do=f"run headwater inspect {index.path}, then the build command again",
+                        )
                     if among is not None:
                         scores[:, ~among[part]] = np.nan
                     yield shard.first, scores
