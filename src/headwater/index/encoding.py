@@ -38,6 +38,25 @@ def bands(blocks: Sequence[Block]) -> list[slice]:
     return made
 
 
+def _half_whitening(u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(R + ridge I)^-1/4 and its inverse, float32 [d, d], from rows u [n, d].
+
+    By the singular vectors of the rows: where they are fewer than the dimensions, all the other
+    directions have the ridge for eigenvalue, and no [d, d] decomposition is needed.
+    """
+    _, singular, v = torch.linalg.svd(u / len(u) ** 0.5, full_matrices=False)
+    values = singular**2
+    ridge = RIDGE * float(values.sum()) / u.shape[1] + 1e-30
+
+    def power(exponent: float) -> torch.Tensor:
+        seen = (values + ridge) ** exponent - ridge**exponent
+        made = (v.T * seen) @ v
+        made.diagonal().add_(ridge**exponent)
+        return made.float().contiguous()
+
+    return power(-POWER), power(POWER)
+
+
 @dataclass(frozen=True)
 class Basis:
     """Per block a matrix [d, d] with `z = matrix @ u` and its inverse; None = own coordinates."""
@@ -61,12 +80,9 @@ class Basis:
                 matrices.append(None)
                 inverses.append(None)
                 continue
-            u = sample[:, block.part].double()
-            values, vectors = torch.linalg.eigh(u.T @ u / len(u))
-            values = values.clamp(min=0)
-            values = values + RIDGE * values.mean() + 1e-30
-            matrices.append(((vectors * values**-POWER) @ vectors.T).float().contiguous())
-            inverses.append(((vectors * values**POWER) @ vectors.T).float().contiguous())
+            matrix, inverse = _half_whitening(sample[:, block.part].double())
+            matrices.append(matrix)
+            inverses.append(inverse)
         return cls(tuple(matrices), tuple(inverses))
 
     def forward(self, blocks: Sequence[Block], u: torch.Tensor) -> torch.Tensor:
