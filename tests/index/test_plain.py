@@ -56,6 +56,14 @@ def test_it_resumes_appends_and_notices_damage(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "a")["complete"]
 
 
+def test_appended_copies_are_counted(tmp_path: Path) -> None:
+    index = build(tmp_path / "a")
+    assert index.manifest["corpus"]["duplicates"]["duplicates"] == 0
+    again = [row | {"id": f"again-{row['id']}"} for row in ROWS[:4]]
+    index.append(hw.Corpus.from_documents(again))
+    assert hw.Index.open(tmp_path / "a").manifest["corpus"]["duplicates"]["duplicates"] == 4
+
+
 def test_a_model_may_be_there(tmp_path: Path) -> None:
     task = hw.CausalLM(tiny_llama(), byte_tokenizer(), max_length=16)
     index = build(None, task=task)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from headwater.corpus.duplicates import DuplicateCounter
 from headwater.engine.errors import InputError, MismatchError
 from headwater.engine.files import locked, read_json, write_json
 from headwater.index.build import build_shards, finish
@@ -20,7 +21,7 @@ from headwater.index.corpus_resume import (
     settle,
     write_counts,
 )
-from headwater.index.corpus_shards import Ingest, fingerprint, read_shard
+from headwater.index.corpus_shards import Ingest, documents_of, fingerprint, read_shard
 from headwater.index.manifest import Manifest, write_manifest
 from headwater.tasks.texts import Texts
 
@@ -97,11 +98,24 @@ def _add(folder: Path, manifest: Manifest, task: Task | Texts, corpus: Corpus, p
     ingest = Ingest(place, task, manifest["shard_rows"], plan.skip_bad)
     new = ingest.run(corpus, first=len(shards), taken=taken)
     summary = joined(read_json(place / SUMMARY), new)
+    summary["duplicates"] = _duplicates(place, summary["shards"])
     if ingest.unigrams is not None:
         before = map_tensors(place / "unigrams.safetensors")["counts"].numpy()
         summary["unigrams"] = write_counts(place / NEXT_COUNTS, ingest.unigrams + before)
     write_json(place / NEXT_SUMMARY, summary)
     write_manifest(folder, manifest | {"corpus": recorded(summary), "complete": False})
+
+
+def _duplicates(folder: Path, shards: list[dict[str, Any]]) -> dict[str, Any]:
+    """Repeated texts among the old examples and the new ones."""
+    counter = DuplicateCounter()
+    for shard in shards:
+        rows = read_shard(
+            folder / f"{shard['name']}.parquet", ["id", "content", "arrays", "metadata"]
+        )
+        for document in documents_of(rows):
+            counter.add(document)
+    return counter.report()
 
 
 def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
