@@ -77,13 +77,15 @@ class Joined:
             rows[one.kind] = one.scores(query)
             seconds[one.kind] = round(time.perf_counter() - clock, 4)
         order = self.index.examples.id_order
-        best = first_texts(self.index, self._fused(rows, order), self.top)
+        points = self._points(rows, order)
+        shown = np.where(points > 0, points, np.nan) if self.fusion == "rrf" else points
+        best = first_texts(self.index, best_first(shown, order, len(shown)), self.top)
         if near is not None and scored is not None:
             answer = self._with_influence(near, scored, best)
         else:
             answer = self._without(query, best)
         answer.seconds |= seconds
-        self._complete(answer, query, rows, order)
+        self._complete(answer, query, rows, points)
         return answer
 
     def _spread(self, near: Near, scores: Array) -> Array:
@@ -93,16 +95,11 @@ class Joined:
         row[near.positions] = scores
         return row
 
-    def _fused(self, rows: dict[str, Array], order: Array) -> Array:
-        """Positions in the order in which they are shown."""
+    def _points(self, rows: dict[str, Array], order: Array) -> Array:
+        """What decides the order in which examples are shown [documents]."""
         if self.fusion != "rrf":
-            row = rows[self.fusion]
-        else:
-            row = np.zeros(len(self.index))
-            for scores in rows.values():
-                row += reciprocal_ranks(scores, order)
-            row[row <= 0] = np.nan
-        return best_first(row, order, len(row))
+            return rows[self.fusion]
+        return np.sum([reciprocal_ranks(row, order) for row in rows.values()], axis=0)
 
     def _with_influence(self, near: Near, scored: Scored, best: list[Shown]) -> Answer:
         """Influence explains the shown examples that it has a score for."""
@@ -159,31 +156,30 @@ class Joined:
     def _unit(self) -> str:
         return next(one.unit for one in self.readers if one.kind == self.fusion)
 
-    def _complete(self, answer: Answer, query: Query, rows: dict[str, Array], order: Array) -> None:
+    def _complete(
+        self, answer: Answer, query: Query, rows: dict[str, Array], points: Array
+    ) -> None:
         """Places, support, words and spans of the shown examples; the kinds; the picture."""
         titles = {one.kind: (one.title, one.unit) for one in self.readers}
         titles["influence"] = (answer.title, answer.unit)
         stated = statement(prompt_text(query), query.completion or "")
-        fused = self._points(rows, order)
+        order = self.index.examples.id_order
         for item in [*answer.proponents, *answer.opponents]:
             item.kinds = {kind: p for kind, row in rows.items() if (p := _place(row, item, order))}
             item.kind = min(item.kinds, key=lambda k: item.kinds[k].rank, default=item.kind)
             item.support = support(stated, item.text, self.entailment)
             if "influence" not in rows:
-                item.score = float(fused[item.position])
-                item.percentile = float((fused < fused[item.position]).mean() * 100)
+                item.score = float(points[item.position])
+                item.percentile = float((points < points[item.position]).mean() * 100)
             for one in self.readers:
                 one.mark(item)
         for kind, row in rows.items():
             title, unit = titles[kind]
             answer.kinds[kind] = Kind(title, unit, NOTES[kind], int((row > 0).sum()))
+        tokens = 0  # of the corpus; they matter to its spans only
         for one in self.readers:
             if isinstance(one, VerbatimReader):
-                answer.spans = one.spans
-        tokens = sum(s["tokens"] for s in self.index.manifest["corpus"]["shards"])
-        for one in self.readers:
-            if isinstance(one, VerbatimReader):
-                tokens = int(one.verbatim.unigrams.sum())
+                answer.spans, tokens = one.spans, one.verbatim.tokens
         items = [*answer.proponents, *self._further(answer, stated, rows, order)]
         answer.picture = picture(answer.spans, items, answer.judgement, tokens)
 
@@ -205,11 +201,6 @@ class Joined:
             item.support = support(stated, item.text, self.entailment)
             made.append(item)
         return made
-
-    def _points(self, rows: dict[str, Array], order: Array) -> Array:
-        if self.fusion != "rrf":
-            return rows[self.fusion]
-        return np.sum([reciprocal_ranks(row, order) for row in rows.values()], axis=0)
 
 
 def _plain(one: Shown) -> Evidence:

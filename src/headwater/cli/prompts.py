@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 from headwater.engine.errors import InputError
+from headwater.engine.json_lines import json_object, numbered, read_text
 
 
 @dataclass(frozen=True)
@@ -29,12 +28,7 @@ def read_prompts(path: Path, *, completions: bool = False) -> list[PromptRow]:
     Raises:
         InputError: naming the file and the line that cannot be used.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path} cannot be read", found=reason) from error
-    lines = [(n, line.rstrip("\r")) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+    lines = numbered(read_text(path))
     if not lines:
         raise InputError(f"{path} holds no prompt", expected="at least one line")
     named = path.suffix in (".jsonl", ".json") or lines[0][1].lstrip().startswith("{")
@@ -44,13 +38,7 @@ def read_prompts(path: Path, *, completions: bool = False) -> list[PromptRow]:
 
 
 def _row(place: str, number: int, line: str, completions: bool) -> PromptRow:
-    try:
-        loaded = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{place}: not JSON", found=str(error)) from error
-    if not isinstance(loaded, dict):
-        raise InputError(f"{place}: not a prompt", expected="an object", found=repr(loaded)[:60])
-    values = cast("dict[str, Any]", loaded)
+    values = json_object(place, line, "prompt")
     needed = ("prompt", "completion") if completions else ("prompt",)
     missing = [name for name in needed if values.get(name) is None]
     if missing:

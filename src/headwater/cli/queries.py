@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from headwater.engine.errors import InputError
+from headwater.engine.json_lines import json_object, numbered, read_text
 
 if TYPE_CHECKING:
     from headwater.index.index import Index
@@ -23,11 +23,7 @@ def read_queries(path: Path) -> list[Query]:
     Raises:
         InputError: naming the file and the line that cannot be used.
     """
-    queries = [
-        _query(f"{path}, line {number}", line)
-        for number, line in enumerate(_text(path).split("\n"), 1)
-        if line.strip()
-    ]
+    queries = [_query(f"{path}, line {number}", line) for number, line in numbered(read_text(path))]
     if not queries:
         raise InputError(f"{path} holds no query", expected="one JSON object a line")
     return queries
@@ -36,13 +32,7 @@ def read_queries(path: Path) -> list[Query]:
 def _query(place: str, line: str) -> Query:
     from headwater.tasks.query import Query
 
-    try:
-        loaded = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{place}: not JSON", found=str(error)) from error
-    if not isinstance(loaded, dict):
-        raise InputError(f"{place}: not a query", expected="an object", found=repr(loaded)[:60])
-    values = cast("dict[str, Any]", loaded)
+    values = json_object(place, line, "query")
     missing = [name for name in ("prompt", "completion") if name not in values]
     if missing:
         raise InputError(
@@ -106,7 +96,7 @@ def read_ids(path: Path | None) -> list[str] | None:
     """The ids of a file, one a line; None without a file."""
     if path is None:
         return None
-    ids = [line.strip() for line in _text(path).split("\n") if line.strip()]
+    ids = [line.strip() for _, line in numbered(read_text(path))]
     if not ids:
         raise InputError(f"{path} holds no id", expected="one id a line")
     return ids
@@ -149,14 +139,6 @@ def parse_candidates(text: str | None) -> tuple[str, int] | None:
     if not count.isdecimal():
         raise InputError("Candidates are not understood", expected="KIND:COUNT", found=repr(text))
     return kind, int(count)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path} cannot be read", found=reason) from error
 
 
 def open_index(

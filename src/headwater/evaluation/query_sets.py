@@ -7,13 +7,13 @@ gold: the ids of the demo corpus's documents that state them. The sentences of t
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from headwater.engine.errors import InputError
+from headwater.engine.json_lines import json_object, numbered
 from headwater.tasks.query import Query
 
 PACKAGED = ("commonsense", "arithmetic", "open")
@@ -106,7 +106,7 @@ def _facts() -> list[QueryItem]:
 
 
 def _items(text: str, source: str, kind: str) -> list[QueryItem]:
-    lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+    lines = numbered(text)
     items = [_item(f"{source}, line {n}", line, f"{kind}-{n}", kind) for n, line in lines]
     if not items:
         raise InputError(f"{source} holds no query", expected="one JSON object a line")
@@ -122,13 +122,7 @@ def _items(text: str, source: str, kind: str) -> list[QueryItem]:
 
 
 def _item(place: str, line: str, name: str, kind: str) -> QueryItem:
-    try:
-        loaded = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{place}: not JSON", found=str(error)) from error
-    if not isinstance(loaded, dict):
-        raise InputError(f"{place}: not a query", expected="an object", found=repr(loaded)[:60])
-    values = cast("dict[str, Any]", loaded)
+    values = json_object(place, line, "query")
     if "prompt" not in values:
         raise InputError(
             f"{place}: 'prompt' is missing",

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from headwater.engine.errors import InputError
+from headwater.evidence.fusion import best_first
 from headwater.methods.method import Method, Scores
 
 if TYPE_CHECKING:
@@ -139,26 +140,15 @@ def weighted(weights: Sequence[Sequence[float]], rows: Array) -> Array:
 def best(index: Index, positions: Array, scores: Array, k: int) -> tuple[Array, Array]:
     """The k best of these documents, best first; equal scores in the order of their ids.
 
-    Ids are looked at only where scores are equal. NaN takes no part.
+    NaN takes no part.
 
     Raises:
         InputError: when k is not positive.
     """
     if k < 1:
         raise InputError("k must be positive", found=k)
-    there = ~np.isnan(scores)
-    if not there.all():
-        positions, scores = positions[there], scores[there]
-    if len(scores) > k:  # all that ties with the k-th stays in the race
-        near = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
-        positions, scores = positions[near], scores[near]
-    order = np.argsort(-scores, kind="stable")
-    sorted_scores = scores[order]
-    if (sorted_scores[1:] == sorted_scores[:-1]).any():
-        names = np.asarray([index.ids[position] for position in positions.tolist()])
-        order = np.lexsort((names, -scores))
-    order = order[:k]
-    return positions[order], scores[order]
+    chosen = best_first(scores, index.examples.id_order[positions], k)
+    return positions[chosen], scores[chosen]
 
 
 def decoder(index: Index) -> Callable[[Sequence[int]], str]:
