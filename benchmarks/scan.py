@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from headwater.gradients.layout import Block
+from headwater.index.calibration import sample_size
 from headwater.index.encoding import Basis, bands, encode
 from headwater.index.scan import Directions, Products
 
@@ -135,7 +136,7 @@ def recall(args: argparse.Namespace) -> dict[str, Any]:
     u_q = index.query_features([hw.Query(r["prompt"], r["completion"]) for r in records])
     u = torch.cat([shard.u for shard in index.shards()])
     generator = torch.Generator().manual_seed(0)
-    sample = torch.randperm(len(u), generator=generator)[: max(64, len(u) // 20)]
+    sample = torch.randperm(len(u), generator=generator)[: sample_size(len(u))]
     found: dict[str, Any] = {}
     for method in (hw.GradDot(), hw.GradCos(), hw.TrackStar()):
         prepared = method.prepare(index)

@@ -104,7 +104,7 @@ class Bare(PhraseIndex):
         return str(position), {}
 
     def characters(self, position: int) -> Characters:
-        raise NotImplementedError
+        raise LookupError(f"document {position} is tokens alone: it has no characters")
 
 
 def write(documents: list[np.ndarray[Any, Any]], folder: Path, dtype: np.dtype[Any]) -> np.ndarray:

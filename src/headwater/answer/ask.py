@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headwater.answer.asked import Asked
 from headwater.answer.joined import Joined, Near
-from headwater.answer.kinds import KINDS, Reader, reader
+from headwater.answer.kinds import Reader, reader
 from headwater.engine.errors import InputError
 from headwater.engine.progress import Progress
 from headwater.evidence.fusion import best_first
@@ -50,18 +51,16 @@ def ask(
     tokenizer: str | None = None,
     entailment: Entailment | None = None,
 ) -> Any:
-    """The training examples behind an output.
+    """The training examples behind an output: of one query an Answer, of several a list.
 
     Args:
-        index: the index. queries: one (gives an Answer) or several (give a list).
         method: of influence; TrackStar when left out.
         top: proponents and opponents shown.
         calibrate: score the nulls too (19 short extra gradients a query).
         tokens: find the words that carry each shown example's score (a pass over each).
         by: metadata columns to total by, for additive methods.
         modules: name patterns of the modules that take part.
-        ids: only examples with these ids.
-        groups: (metadata column, values): only examples of these groups.
+        ids: only examples with these ids. groups: (metadata column, values): only of these.
         evidence: kinds, of "influence", "verbatim", "lexical" and "semantic".
         fusion: "rrf" (reciprocal ranks), or the kind whose order is shown.
         candidates: (kind, count): influence only on the first `count` examples of that kind; in an
@@ -73,108 +72,54 @@ def ask(
     Raises:
         InputError: for a query, a column, ids, groups or a method that does not fit the index.
     """
+    given = {name: value for name, value in locals().items() if name not in ("index", "queries")}
     wanted = as_list(queries)
-    _check(index, top, evidence, fusion, candidates)
-    among = selected(index, ids, groups)
-    given: dict[str, Any] = {
-        "top": top,
-        "by": list(by),
-        "modules": None if modules is None else list(modules),
-        "ids": None if ids is None else sorted(ids),
-        "groups": None if groups is None else (groups[0], list(groups[1])),
-        "evidence": None if tuple(evidence) == ("influence",) else list(evidence),
-        "fusion": None if fusion == "rrf" else fusion,
-        "candidates": candidates,
-        "tokenizer": tokenizer,
-    }
-    options = {name: value for name, value in given.items() if value}
-    options |= {} if calibrate else {"calibrate": False}
-    options |= {} if tokens else {"tokens": False}
-    methods = {"lexical": lexical, "semantic": semantic}
-    readers = {k: reader(index, k, methods.get(k), among, tokenizer) for k in _others(evidence)}
-    near = None
-    if "influence" in evidence:
-        made = _influence(index, method, top, by, options, among, calibrate=calibrate)
-        made.tokens = tokens
-        if candidates is None:
-            made.prepared = made.method.prepare(index, modules)
-            near = _everywhere(made)
-        else:
-            first = readers.get(candidates[0])
-            if first is None:
-                first = reader(index, candidates[0], methods.get(candidates[0]), among, tokenizer)
-            near = _on_candidates(made, first, candidates[1], modules)
-    plain = near is not None and not readers and candidates is None
-    joined = Joined(index, near, list(readers.values()), fusion, top, entailment, options)
+    answer = _answerer(index, Asked(**given))
     answers: list[Answer] = []
     with Progress("answering", len(wanted), "queries") as progress:
         for query in wanted:
-            if plain and near is not None:
-                influence = near(query).influence
-                scored = influence.start(query)
-                answers.append(influence.finish(scored, *influence.best_and_worst(scored)))
-            else:
-                answers.append(joined.answer(query))
+            answers.append(answer(query))
             progress.advance()
     return answers[0] if isinstance(queries, Query) else answers
 
 
-def _check(
-    index: Index,
-    top: int,
-    evidence: Sequence[str],
-    fusion: str,
-    candidates: tuple[str, int] | None,
-) -> None:
-    if top < 1:
-        raise InputError("top must be positive", found=top)
-    if isinstance(evidence, str) or not evidence or set(evidence) - set(KINDS):
-        raise InputError(
-            "Unknown kinds of evidence", expected=f"some of {', '.join(KINDS)}", found=evidence
-        )
-    if fusion != "rrf" and fusion not in evidence:
-        raise InputError(
-            "Unknown fusion", expected="rrf, or a kind that is asked for", found=fusion
-        )
-    if candidates is None:
-        if "influence" in evidence and not index.has_features:
-            raise InputError(
-                "The index holds no features, so influence has nothing to scan",
-                expected="evidence without influence, or candidates for it",
-                do="ask with candidates=('lexical', 200) (--candidates lexical:200)",
-            )
-        return
-    if candidates[0] not in KINDS[1:] or candidates[1] < 1 or "influence" not in evidence:
-        raise InputError(
-            "Candidates are named by another kind, for influence",
-            expected="evidence with influence, and (verbatim, lexical or semantic, a count)",
-            found=f"{candidates[0]}:{candidates[1]}",
-        )
+def _answerer(index: Index, asked: Asked) -> Callable[[Query], Answer]:
+    """What answers one query; all that several queries share is made here, once."""
+    asked.check(index)
+    among = selected(index, asked.ids, asked.groups)
+    readers = {kind: _reader(index, asked, kind, among) for kind in asked.kinds_to_read}
+    near = None
+    if "influence" in asked.evidence:
+        made = _influence(index, asked, among)
+        if asked.candidates is None:
+            made.prepared = made.method.prepare(index, asked.modules)
+            if not readers:
+                return made.answer
+            near = _everywhere(made)
+        else:
+            kind, count = asked.candidates
+            first = readers.get(kind) or _reader(index, asked, kind, among)
+            near = _on_candidates(made, first, count, asked.modules)
+    listed = list(readers.values())
+    options = asked.to_reproduce()
+    return Joined(index, near, listed, asked.fusion, asked.top, asked.entailment, options).answer
 
 
-def _others(evidence: Sequence[str]) -> list[str]:
-    return [kind for kind in KINDS[1:] if kind in evidence]
+def _reader(index: Index, asked: Asked, kind: str, among: Mask | None) -> Reader:
+    method = {"lexical": asked.lexical, "semantic": asked.semantic}.get(kind)
+    return reader(index, kind, method, among, asked.tokenizer)
 
 
-def _influence(
-    index: Index,
-    method: Method | None,
-    top: int,
-    by: Sequence[str],
-    options: dict[str, Any],
-    among: Mask | None,
-    *,
-    calibrate: bool,
-) -> Influence:
+def _influence(index: Index, asked: Asked, among: Mask | None) -> Influence:
     """Influence on the whole index, its method not prepared yet."""
     from headwater.answer.influence import Influence
     from headwater.methods.trackstar import TrackStar
     from headwater.methods.view import Prepared, View
 
-    used = method or TrackStar()
-    if by and not used.additive:
+    used = asked.method or TrackStar()
+    if asked.by and not used.additive:
         raise InputError(
-            f"Scores of {used.title} may not be summed by {', '.join(by)}",
+            f"Scores of {used.title} may not be summed by {', '.join(asked.by)}",
             expected="an additive method: GradDot, LoGra or TRAK",
         )
     if not isinstance(used, View):
@@ -183,9 +128,19 @@ def _influence(
             expected="trackstar, gradcos, graddot, logra, relatif or trak",
             do="ask for other kinds by evidence= (--evidence lexical), or rank by it",
         )
-    columns = {column: index.metadata(column) for column in by}
+    columns = {column: index.metadata(column) for column in asked.by}
     unready = Prepared(None, None, [])
-    return Influence(index, used, unready, top, calibrate, True, columns, options, among)
+    return Influence(
+        index,
+        used,
+        unready,
+        asked.top,
+        asked.calibrate,
+        asked.tokens,
+        columns,
+        asked.to_reproduce(),
+        among,
+    )
 
 
 def _everywhere(made: Influence) -> Callable[[Query], Near]:

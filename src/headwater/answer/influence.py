@@ -59,6 +59,11 @@ class Influence:
     among: Mask | None  # the examples that take part
     _reference_directions: Array | None = None
 
+    def answer(self, query: Query) -> Answer:
+        """The answer by influence alone."""
+        scored = self.start(query)
+        return self.finish(scored, *self.best_and_worst(scored))
+
     def start(self, query: Query) -> Scored:
         """Gradients of the query and its nulls, and one scan for all of them."""
         index, seconds = self.index, dict[str, float]()

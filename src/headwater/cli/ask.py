@@ -28,7 +28,6 @@ By = Annotated[
 
 
 def ask(
-    context: typer.Context,
     out: o.Out,
     prompt: Annotated[str | None, typer.Argument(help="The text before the words.")] = None,
     completion: Annotated[
@@ -65,49 +64,40 @@ def ask(
 
     The words are COMPLETION after PROMPT, or what the model itself says there; OUT is the index.
     """
-    from headwater.answer.ask import ask as answer_to
-    from headwater.cli.queries import (
-        choose_method,
-        open_index,
-        parse_candidates,
-        parse_groups,
-        parse_kinds,
-        read_ids,
-    )
-
-    asked = _queries(prompt, completion, instead_of, queries)
-    chosen = choose_method(method, eval_queries, damping, mixing)
-    among: dict[str, Any] = {"ids": read_ids(ids), "groups": parse_groups(where)}
-    index = open_index(
-        out,
-        model=model,
-        trust_model=trust_model,
-        trust_remote_code=trust_remote_code,
-        device=device,
-    )
-    notes: list[str] = []
-    if not asked and prompt is not None:
-        asked, notes = _generated(index, prompt, max_tokens)
-    answers: list[Answer] = answer_to(
-        index,
-        asked,
-        method=chosen,
-        top=top,
-        calibrate=not no_calibrate,
-        tokens=not no_tokens,
-        by=by or (),
-        modules=modules,
-        evidence=parse_kinds(evidence),
-        fusion=fusion,
-        candidates=parse_candidates(candidates),
-        tokenizer=tokenizer,
-        **among,
-    )
-    for answer in answers:
-        answer.notes += notes
-        _complete(answer, context.params)
+    answers = _answers(dict(locals()))
     _show(answers, as_json=json, one=queries is None)
     _save(answers, jsonl_pair, svg)
+
+
+def _answers(given: dict[str, Any]) -> list[Answer]:
+    """The answers to what stands on the command line, by the names of the parameters of `ask`."""
+    from headwater.answer.ask import ask as answer_to
+    from headwater.cli import queries as q
+
+    asked = _queries(given["prompt"], given["completion"], given["instead_of"], given["queries"])
+    options: dict[str, Any] = {
+        "method": q.choose_method(
+            given["method"], given["eval_queries"], given["damping"], given["mixing"]
+        ),
+        "ids": q.read_ids(given["ids"]),
+        "groups": q.parse_groups(given["where"]),
+        "evidence": q.parse_kinds(given["evidence"]),
+        "candidates": q.parse_candidates(given["candidates"]),
+        "calibrate": not given["no_calibrate"],
+        "tokens": not given["no_tokens"],
+        "by": given["by"] or (),
+    }
+    options |= {name: given[name] for name in ("top", "modules", "fusion", "tokenizer")}
+    opening = ("model", "trust_model", "trust_remote_code", "device")
+    index = q.open_index(given["out"], **{name: given[name] for name in opening})
+    notes: list[str] = []
+    if not asked:
+        asked, notes = _generated(index, given["prompt"], given["max_tokens"])
+    answers: list[Answer] = answer_to(index, asked, **options)
+    for answer in answers:
+        answer.notes += notes
+        _complete(answer, given)
+    return answers
 
 
 def _queries(

@@ -1,11 +1,11 @@
 """How features are kept on disk: int8, fp16 or fp32, and the basis in which rounding is harmless.
 
 A method that whitens magnifies quiet directions, and with them the rounding error there; a plain
-inner product lives in the loud ones. So int8 and fp16 are taken half way: per block `z = R^-1/4 u`,
-with R from the calibration sample, which leaves both kinds of method about the same precision. It
-also evens out the sizes of blocks, so int8 numbers share a scale over a band of neighbouring
-blocks, wide enough for integer matrix products to run at full speed; fp16 numbers share one per
-example.
+inner product lives in the loud ones. So int8 and fp16 are taken about half way: per block
+`z = (R + ridge I)^-0.3 u`, with R from the calibration sample, which leaves both kinds of method
+about the same precision (`benchmarks/scan.py --index` measures it). It also evens out the sizes of
+blocks, so int8 numbers share a scale over a band of neighbouring blocks, wide enough for integer
+matrix products to run at full speed; fp16 numbers share one per example.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 TURNED_LIMIT = 4096  # dimensions; wider blocks are stored in their own coordinates
 BAND = 8192  # dimensions that share an int8 scale, unless a single block is wider
-POWER = 0.25  # 1/2 would whiten; recall of plain inner products then suffers
-RIDGE = 0.01  # of a block's mean eigenvalue, so that unseen directions are not blown up
+POWER = 0.3  # 1/2 would whiten; recall of plain inner products then suffers
+RIDGE = 0.2  # of a block's mean eigenvalue: a small sample leaves most directions unseen
 
 
 def bands(blocks: Sequence[Block]) -> list[slice]:
@@ -39,7 +39,7 @@ def bands(blocks: Sequence[Block]) -> list[slice]:
 
 
 def _half_whitening(u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(R + ridge I)^-1/4 and its inverse, float32 [d, d], from rows u [n, d].
+    """(R + ridge I)^-POWER and its inverse, float32 [d, d], from rows u [n, d].
 
     By the singular vectors of the rows: where they are fewer than the dimensions, all the other
     directions have the ridge for eigenvalue, and no [d, d] decomposition is needed.

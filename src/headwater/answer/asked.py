@@ -1,0 +1,91 @@
+"""What was asked for, apart from the queries: checked once, and told to who would repeat it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headwater.answer.kinds import KINDS
+from headwater.engine.errors import InputError
+
+if TYPE_CHECKING:
+    from headwater.evidence.support import Entailment
+    from headwater.index.index import Index
+    from headwater.index.selection import Groups
+    from headwater.methods.method import Method
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of `ask`, which says what each means."""
+
+    method: Method | None
+    top: int
+    calibrate: bool
+    tokens: bool
+    by: Sequence[str]
+    modules: Sequence[str] | None
+    ids: Collection[str] | None
+    groups: Groups | None
+    evidence: Sequence[str]
+    fusion: str
+    candidates: tuple[str, int] | None
+    lexical: Method | None
+    semantic: Method | None
+    tokenizer: str | None
+    entailment: Entailment | None
+
+    @property
+    def kinds_to_read(self) -> list[str]:
+        """The kinds besides influence, in the order in which they are shown."""
+        return [kind for kind in KINDS[1:] if kind in self.evidence]
+
+    def to_reproduce(self) -> dict[str, Any]:
+        """What differs from the defaults and can be written down."""
+        given: dict[str, Any] = {
+            "top": self.top,
+            "by": list(self.by),
+            "modules": None if self.modules is None else list(self.modules),
+            "ids": None if self.ids is None else sorted(self.ids),
+            "groups": None if self.groups is None else (self.groups[0], list(self.groups[1])),
+            "evidence": None if tuple(self.evidence) == ("influence",) else list(self.evidence),
+            "fusion": None if self.fusion == "rrf" else self.fusion,
+            "candidates": self.candidates,
+            "tokenizer": self.tokenizer,
+        }
+        options = {name: value for name, value in given.items() if value}
+        options |= {} if self.calibrate else {"calibrate": False}
+        return options | ({} if self.tokens else {"tokens": False})
+
+    def check(self, index: Index) -> None:
+        """Raises InputError for what does not go together, or not with this index."""
+        if self.top < 1:
+            raise InputError("top must be positive", found=self.top)
+        kinds = self.evidence
+        if isinstance(kinds, str) or not kinds or set(kinds) - set(KINDS):
+            found = kinds if isinstance(kinds, str) else ", ".join(kinds)
+            raise InputError(
+                "Unknown kinds of evidence", expected=f"some of {', '.join(KINDS)}", found=found
+            )
+        if self.fusion != "rrf" and self.fusion not in kinds:
+            raise InputError(
+                "Unknown fusion", expected="rrf, or a kind that is asked for", found=self.fusion
+            )
+        if self.candidates is not None:
+            self._check_candidates(*self.candidates)
+        elif "influence" in kinds and not index.has_features:
+            raise InputError(
+                "The index holds no features, so influence has nothing to scan",
+                expected="evidence without influence, or candidates for it",
+                do="ask with evidence=['lexical'] (--evidence lexical), or, with a model, with "
+                "candidates=('lexical', 200) (--candidates lexical:200)",
+            )
+
+    def _check_candidates(self, kind: str, count: int) -> None:
+        if kind not in KINDS[1:] or count < 1 or "influence" not in self.evidence:
+            raise InputError(
+                "Candidates are named by another kind, for influence",
+                expected="evidence with influence, and (verbatim, lexical or semantic, a count)",
+                found=f"{kind}:{count}",
+            )
