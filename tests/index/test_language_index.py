@@ -86,7 +86,7 @@ def test_another_model_or_convention_is_refused(
     build(tmp_path / "a", lm)
     before = tree(tmp_path / "a")
     other = task(**options)
-    with pytest.raises(MismatchError, match=f"task differs from the index's in '{field}"):
+    with pytest.raises(MismatchError, match=f"own task: '{field}"):
         build(tmp_path / "a", other)
     with pytest.raises(MismatchError, match=f"'{field}"):
         hw.Index.open(tmp_path / "a", other)

@@ -120,7 +120,7 @@ def test_a_ranking_shows_both_ends() -> None:
         for i in range(1, 101)
     ]
     console = Console(width=80, file=io.StringIO(), record=True)
-    console.print(ranking_table(rows, None, 3))
+    console.print(ranking_table(rows, None, 3, "cosine"))
     text = console.export_text()
     assert "94 more" in text
     for name, there in (("e3", True), ("e4", False), ("e97", False), ("e98", True)):

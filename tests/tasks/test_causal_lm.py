@@ -402,3 +402,16 @@ def test_description_changes_with_what_features_depend_on() -> None:
     for options in ({"max_length": 32}, {"overlap": 2}, {"truncate": True}, {"bos": True}):
         assert task_of(**options).describe() != base
     assert CausalLM(tiny_llama(dtype=torch.float32), byte_tokenizer()).describe() != base
+
+
+def test_a_token_across_the_border_of_prompt_and_completion_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    task = task_of()
+    whole = next(s for s in SENTENCES if len(task.encoder.spans(s, []).ids) < len(s))
+    cut = next(n for n in range(1, len(whole)) if task.encoder.pair(whole[:n], whole[n:]).merged)
+    for name in "ab":
+        task.chunks(Document(name, {"prompt": whole[:cut], "completion": whole[cut:]}))
+    told = [record.getMessage() for record in caplog.records if "one token" in record.getMessage()]
+    assert len(told) == 1
+    assert "(a is the first)" in told[0]

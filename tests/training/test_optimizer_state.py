@@ -342,6 +342,9 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such optimizer state"):
         read_second_moments(tmp_path / "optimizer.pt", llama())
     (tmp_path / "optimizer.pt").write_bytes(b"")
+    with pytest.raises(InputError, match="another kind"):
+        read_second_moments(tmp_path, llama())
+    (tmp_path / "optimizer.pt").write_bytes(b"PK\x03\x04 and no archive")
     with pytest.raises(InputError, match="cannot be read"):
         read_second_moments(tmp_path, llama())
     torch.save({"weight": torch.ones(1)}, tmp_path / "optimizer.pt")

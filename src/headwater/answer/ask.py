@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from headwater.index.index import Index
     from headwater.index.selection import Groups, Mask
     from headwater.methods.method import Method
+    from headwater.methods.view import View
 
 
 def ask(
@@ -114,19 +115,13 @@ def _influence(index: Index, asked: Asked, among: Mask | None) -> Influence:
     """Influence on the whole index, its method not prepared yet."""
     from headwater.answer.influence import Influence
     from headwater.methods.trackstar import TrackStar
-    from headwater.methods.view import Prepared, View
+    from headwater.methods.view import Prepared
 
-    used = asked.method or TrackStar()
+    used = cast("View", asked.method or TrackStar())  # `Asked.check` has seen to it
     if asked.by and not used.additive:
         raise InputError(
             f"Scores of {used.title} may not be summed by {', '.join(asked.by)}",
             expected="an additive method: GradDot, LoGra or TRAK",
-        )
-    if not isinstance(used, View):
-        raise InputError(
-            f"{getattr(used, 'title', used)} is no method of influence",
-            expected="trackstar, gradcos, graddot, logra, relatif or trak",
-            do="ask for other kinds by evidence= (--evidence lexical), or rank by it",
         )
     columns = {column: index.metadata(column) for column in asked.by}
     unready = Prepared(None, None, [])

@@ -62,6 +62,7 @@ class Asked:
         """Raises InputError for what does not go together, or not with this index."""
         if self.top < 1:
             raise InputError("top must be positive", found=self.top)
+        _check_method(self.method, self.evidence)
         kinds = self.evidence
         if isinstance(kinds, str) or not kinds or set(kinds) - set(KINDS):
             found = kinds if isinstance(kinds, str) else ", ".join(kinds)
@@ -89,3 +90,22 @@ class Asked:
                 expected="evidence with influence, and (verbatim, lexical or semantic, a count)",
                 found=f"{kind}:{count}",
             )
+
+
+def _check_method(method: Method | None, kinds: Sequence[str]) -> None:
+    if method is None:
+        return
+    from headwater.methods.view import View
+
+    if not isinstance(method, View):
+        raise InputError(
+            f"{getattr(method, 'title', method)} is no method of influence",
+            expected="trackstar, gradcos, graddot, logra, relatif or trak",
+            do="ask for other kinds by evidence= (--evidence lexical), or rank by it",
+        )
+    if "influence" not in kinds:
+        raise InputError(
+            f"{method.title} is a method of influence, which is not asked for",
+            expected="influence among the kinds of evidence",
+            found=", ".join(kinds),
+        )

@@ -58,7 +58,7 @@ def _replaced(chunk: Chunk, order: Array, rank: Array, generator: np.random.Gene
 def judge(best: float, null: Sequence[float], unit: str) -> Judgement:
     """Whether `best` stands out from the best scores of random completions."""
     if not null:
-        summary = "No null for this kind of query: read the scores relative to each other only."
+        summary = "No null to judge by: read the scores relative to each other only."
         return Judgement(best, [], None, None, summary)
     above = sum(value >= best for value in null)
     p_value = (1 + above) / (1 + len(null))

@@ -36,7 +36,7 @@ def ask(
     *,
     instead_of: Annotated[o.Text, typer.Option(help="Explain the choice against this.")] = None,
     queries: o.Queries = None,
-    method: o.MethodName = None,
+    method: o.InfluenceName = None,
     eval_queries: o.EvalQueries = None,
     damping: o.Damping = None,
     mixing: o.Mixing = None,
@@ -134,7 +134,8 @@ def _generated(index: Index, prompt: str, max_tokens: int) -> tuple[list[Query],
 
     said = completion_for(index.task, prompt, max_tokens)  # pyright: ignore[reportArgumentType]
     note = f"the completion is the model's own: its {len(said.ids)} most probable tokens"
-    return [Query(prompt, said.text)], [note]
+    # The last token may hold the first bytes of a character only; text can't carry them.
+    return [Query(prompt, said.text.rstrip("\ufffd"))], [note]
 
 
 def _complete(answer: Answer, options: dict[str, Any]) -> None:

@@ -182,8 +182,10 @@ def _tell(index: Index, tokens: int, seconds: float, *, as_json: bool) -> None:
     if tokens:
         rate = f"{tokens:,} tokens in {clock(seconds)} ({tokens / seconds:,.0f} tokens/s in all)"
         rows.append(("time", rate))
-    else:
+    elif index.has_features:
         rows.append(("time", f"nothing left to do ({clock(seconds)})"))
+    else:
+        rows.append(("time", clock(seconds)))
     facts(rows)
     kinds = "" if index.has_features else " --evidence lexical,verbatim"
     warn(f'ask it: headwater ask {index.path} "a prompt" " its completion"{kinds}')

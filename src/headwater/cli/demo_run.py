@@ -107,22 +107,22 @@ def _run(folder: Path, setting: Setting, say: Callable[[str], None]) -> Demo:
     if not 1 <= setting.top < total // 2:
         raise InputError("--top is out of range", expected=f"1 to {total // 2}", found=setting.top)
     seconds: dict[str, float] = {}
-    say(f"1/4  training a small language model on {total:,} sentences of facts")
+    say(f"1/5  training a small language model on {total:,} sentences of facts")
     with _timed(seconds, "training"):
         task, run = _train(corpus, corpus, setting, folder / "model")
     say(f"     loss {run.losses[0]:.2f} at first, {run.losses[-1]:.2f} at last")
-    say("2/4  indexing the sentences for this model")
+    say("2/5  indexing the sentences for this model")
     with _timed(seconds, "index"):
         index = _index(folder, task, run, corpus)
-    say(f"3/4  asking: where did it get {fact.prompt!r} -> {fact.completion!r}?")
+    say(f"3/5  asking: where did it get {fact.prompt!r} -> {fact.completion!r}?")
     with _timed(seconds, "ask"):
         answer: Answer = ask(index, query, top=setting.top)
     removed = [i for item in answer.proponents for i in (item.id, *item.duplicates)]
     control = _random(index.ids, removed, setting.seed)
     trials = [_trial("all examples", task, query, total)]
     found, others = f"without the {len(removed)} found", f"without {len(control)} at random"
-    for name, ids in ((found, removed), (others, control)):
-        say(f"4/4  training again {name}")
+    for stage, (name, ids) in enumerate(((found, removed), (others, control)), 4):
+        say(f"{stage}/5  training again {name}")
         with _timed(seconds, name):
             again, _ = _train(corpus, corpus.select(without=ids), setting, None)
         trials.append(_trial(name, again, query, total - len(ids)))
@@ -189,7 +189,7 @@ def verdict(demo: Demo) -> str:
     if found < whole / 2 and control > whole / 2:
         return (
             f"Without the {count} examples that were found the model no longer gives the answer, "
-            f"without {count} random ones it still does: here they are where it came from. {caveat}"
+            f"without {count} random ones it still does: that is where it came from. {caveat}"
         )
     if found < whole / 2:
         return (

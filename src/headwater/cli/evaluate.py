@@ -28,7 +28,9 @@ evaluate = typer.Typer(
 
 Facts = Annotated[
     str | None,
-    typer.Option(metavar="FILE", help="JSON Lines: prompt, completion, gold (ids). Or 'facts'."),
+    typer.Option(
+        metavar="FILE", help="JSON Lines: prompt, completion, gold (ids); or 'facts', the demo's."
+    ),
 ]
 Methods = Annotated[
     list[str] | None,
@@ -76,7 +78,10 @@ def retrieval(
     from headwater.evaluation.reranking import Candidates, checked_protocol, compare
 
     if facts is None:
-        raise InputError("There are no facts", expected="--facts FILE (JSON Lines), or facts")
+        raise InputError(
+            "There are no facts",
+            expected="--facts FILE (JSON Lines), or 'facts' for the demo's",
+        )
     if min(same_target, random, lexical, seed) < 0:
         sizes = f"{same_target}, {random}, {lexical} and {seed}"
         raise InputError("Numbers of candidates and the seed are 0 or more", found=sizes)

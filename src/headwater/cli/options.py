@@ -80,7 +80,14 @@ Queries = Annotated[
 MethodName = Annotated[
     Text,
     typer.Option(
-        "--method", help="trackstar, gradcos, graddot, logra, relatif, trak; bm25, dense, repsim."
+        "--method",
+        help="trackstar, gradcos, graddot, logra, relatif, trak; bm25, tantivy, dense, repsim.",
+    ),
+]
+InfluenceName = Annotated[
+    Text,
+    typer.Option(
+        "--method", help="Of influence: trackstar, gradcos, graddot, logra, relatif or trak."
     ),
 ]
 EvalQueries = Annotated[

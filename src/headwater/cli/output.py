@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ from headwater.report.words import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+WIDE = 120  # columns where there is no terminal to ask
 
 
 def warn(text: str) -> None:
@@ -56,10 +60,11 @@ def plain(value: Any) -> Any:
 
 
 def console() -> Console:
-    """The terminal, or what standard output is connected to."""
+    """The terminal, or what standard output is connected to: lines of `WIDE` in a pipe."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=False)
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE
+    return Console(highlight=False, soft_wrap=False, width=width)
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> None:

@@ -14,7 +14,7 @@ from headwater.engine.errors import InputError
 if TYPE_CHECKING:
     from headwater.methods.scoring import Ranked
 
-ROWS = 20  # of a ranking, shown at either end
+ROWS = 20
 SUFFIXES = (".jsonl", ".csv")
 
 
@@ -23,6 +23,7 @@ def rank(
     *,
     queries: o.Queries = None,
     by: Annotated[o.Text, typer.Option(metavar="COLUMN", help="Rank groups, not examples.")] = None,
+    top: Annotated[int, typer.Option(help="Rows shown at either end.")] = ROWS,
     keep: Annotated[float | None, typer.Option(help="Share from the top marked as kept.")] = None,
     method: o.MethodName = None,
     eval_queries: o.EvalQueries = None,
@@ -52,15 +53,18 @@ def rank(
         read_queries,
     )
     from headwater.methods.scoring import rank as rank_examples
+    from headwater.methods.scoring import ranking_method
 
     if queries is None:
         raise InputError("There are no queries", expected="--queries FILE (JSON Lines)")
+    if top < 1:
+        raise InputError("--top must be positive", found=top)
     if file is not None and file.suffix not in SUFFIXES:
         raise InputError(
             "A ranking is saved by its suffix", expected=" or ".join(SUFFIXES), found=str(file)
         )
     asked = read_queries(queries)
-    chosen = choose_method(method, eval_queries, damping, mixing)
+    chosen = choose_method(method, eval_queries, damping, mixing) or ranking_method(by)
     among: dict[str, Any] = {"ids": read_ids(ids), "groups": parse_groups(where)}
     index = open_index(
         out,
@@ -77,7 +81,7 @@ def rank(
     if json:
         emit_lines(rows)
     elif file is None:
-        _show(rows, by)
+        _show(rows, by, top, f"{chosen.title}, {chosen.unit}")
 
 
 def _row(place: int, one: Ranked, marked: bool) -> dict[str, Any]:
@@ -97,7 +101,7 @@ def _save(file: Path, rows: list[dict[str, Any]]) -> None:
     write(file, rows)
 
 
-def _show(rows: list[dict[str, Any]], by: str | None) -> None:
+def _show(rows: list[dict[str, Any]], by: str | None, ends: int, unit: str) -> None:
     from headwater.report.ranking import ranking_table
 
-    console().print(ranking_table(rows, by, ROWS))
+    console().print(ranking_table(rows, by, ends, unit))

@@ -168,6 +168,9 @@ def _given_id(renamed: dict[str, Any], has_id: bool) -> str | None:
     if hasattr(value, "item"):  # a numpy or torch scalar
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
+        if value is None:
+            expected = "an id in every row of every file, or in none (files of text have none)"
+            raise RowProblem("no id, where the rows before have one", expected=expected)
         raise RowProblem("no usable id", expected="text or a number", found=shown(value))
     return str(value)
 

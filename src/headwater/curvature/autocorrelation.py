@@ -7,6 +7,7 @@ norm and the whitened inner product; no matrix square root is ever formed.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from headwater.engine.errors import NumericError
+from headwater.engine.errors import InputError, NumericError
 from headwater.engine.progress import Progress
 
 if TYPE_CHECKING:
@@ -109,8 +110,11 @@ def inverse(
         damping: relative to the block's mean eigenvalue.
 
     Raises:
+        InputError: for a damping that is negative or not finite.
         NumericError: when a block's R was not gathered, is not finite, or stays singular.
     """
+    if not 0 <= damping < math.inf:
+        raise InputError("damping is no such number", expected="0 or more", found=damping)
     digest = hashlib.sha256(f"{damping!r}".encode())
     factors: list[torch.Tensor] = []
     with Progress("factoring the curvature", len(names), "blocks") as progress:

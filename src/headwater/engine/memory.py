@@ -1,4 +1,4 @@
-"""The peak of memory over a stretch of work: of this process, or of a CUDA device.
+"""The peak of memory over a stretch of work, of this process or of a CUDA device; and its end.
 
 The process is looked at every few milliseconds from a thread: the system's own peak would also hold
 what was before (loading a model takes more than using it).
@@ -65,3 +65,15 @@ def resident() -> int:
         return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is what running out of memory looks like."""
+    import torch
+
+    text = str(error)
+    return (
+        isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        or "can't allocate memory" in text
+        or "out of memory" in text
+    )

@@ -163,7 +163,7 @@ class RepSim(Ranker):
         """Pooled hidden states, float32 [chunks, d]."""
         import torch
 
-        from headwater.gradients.compute import out_of_memory
+        from headwater.engine.memory import out_of_memory
 
         made: list[Array] = [np.zeros(0, np.float32)] * len(chunks)
         lengths = [chunk.length for chunk in chunks]

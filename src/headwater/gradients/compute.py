@@ -17,6 +17,7 @@ import torch
 
 from headwater.corpus.batches import batches_by_length
 from headwater.engine.errors import InputError, NumericError, ResourceError
+from headwater.engine.memory import out_of_memory
 from headwater.engine.progress import Progress
 from headwater.gradients.capture import Capture
 from headwater.gradients.layout import make_layout
@@ -307,16 +308,6 @@ class Gradients:
             for name in sink.rows
         }
         return SecondMoment(f"estimated from {count} examples", factors)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether this is what running out of memory looks like."""
-    text = str(error)
-    return (
-        isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        or "can't allocate memory" in text
-        or "out of memory" in text
-    )
 
 
 def _free_memory() -> None:

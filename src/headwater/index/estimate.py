@@ -51,6 +51,7 @@ class Estimate:
         counted: whether the whole corpus was looked at. basis: how the numbers are known.
         skipped: documents of the sample that cannot be used.
         seconds: of the build, at `tokens_per_second`, calibration included.
+        parts: the same seconds by stage: calibration, gradients, curvature.
         disk_bytes: of features, corpus and statistics.
         peak_memory_bytes: of the process (CPU) or of the device (CUDA).
         dimensions, blocks: of the feature vector.
@@ -64,6 +65,7 @@ class Estimate:
     basis: str
     skipped: int
     seconds: float
+    parts: dict[str, float]
     tokens_per_second: float
     disk_bytes: dict[str, int]
     peak_memory_bytes: int
@@ -109,7 +111,11 @@ def estimate(
     rows = round(len(chunks) * factor)
     in_calibration = sample_size(documents) * tokens / max(len(sample.chunks), 1)
     passes = 2 if features.second_moment == "estimate" else 1
-    run = (tokens * factor + passes * in_calibration) / timing.rate
+    parts = {
+        "calibration": passes * in_calibration / timing.rate,
+        "gradients": tokens * factor / timing.rate,
+        "curvature": _factor_seconds(gradients.layout.blocks, features.storage),
+    }
     shard = min(rows, plan.shard_rows or rows_of_shard(gradients))
     blocks = gradients.layout.blocks
     return Estimate(
@@ -119,7 +125,8 @@ def estimate(
         counted=sample.whole,
         basis=basis,
         skipped=sample.skipped,
-        seconds=run + _factor_seconds(blocks, features.storage),
+        seconds=sum(parts.values()),
+        parts=parts,
         tokens_per_second=timing.rate,
         disk_bytes={
             "features": round(rows * (timing.row_bytes + ROW_EXTRAS)),

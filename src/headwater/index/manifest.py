@@ -101,7 +101,7 @@ def require_same(found: dict[str, Any], asked: dict[str, Any], what: str) -> Non
     for field in sorted({*found, *asked}):
         if found.get(field) != asked.get(field):
             raise MismatchError(
-                f"The {what} differs from the index's in '{field}'",
+                f"Not the index's own {what}: '{field}' differs",
                 expected=found.get(field),
                 found=asked.get(field),
                 do="give what the index was built with, or build into another folder",

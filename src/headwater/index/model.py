@@ -30,10 +30,17 @@ def load_task(
     from headwater.tasks.causal_lm import CausalLM
 
     record, source = manifest["task"], manifest["source"]
+    if record["kind"] == "texts":
+        raise InputError(
+            "The index was made of texts alone: it has no model",
+            expected="evidence that needs none: lexical, verbatim or semantic",
+            do="for gradients, or words of the model's own, build one with a model "
+            "(headwater index MODEL CORPUS OUT)",
+        )
     if record["kind"] != "causal_lm" or not (name or source.get("name")):
         raise InputError(
             "The index does not say where its model is",
-            do="open it with the model: hw.Index.open(path, task=...)",
+            do="name it (--model, or hw.Index.open(path, task=...) for one in hand)",
         )
     foreign = (folder / "manifest.json").stat().st_uid != os.getuid()
     if foreign and not (trusted or name is not None):

@@ -56,6 +56,15 @@ def _usual() -> Method:
     return TrackStar()
 
 
+def ranking_method(by: str | None) -> Method:
+    """What `rank` uses when no method is given: groups want one whose scores may be summed."""
+    if by is None:
+        return _usual()
+    from headwater.methods.logra import LoGra
+
+    return LoGra()
+
+
 def as_list(queries: Query | Sequence[Query]) -> list[Query]:
     """One query or several as a list; raises InputError when there is none."""
     made = [queries] if isinstance(queries, Query) else list(queries)
@@ -189,13 +198,11 @@ def rank(
     Raises:
         InputError: when groups are asked of a method whose scores may not be summed.
     """
-    from headwater.methods.logra import LoGra
-
     if keep is not None and not 0 < keep <= 1:
         raise InputError("keep is a share", expected="above 0, at most 1", found=keep)
     wanted = as_list(queries)
     query = wanted[0] if len(wanted) == 1 else Query.mean(wanted)
-    method = method or (_usual() if by is None else LoGra())
+    method = method or ranking_method(by)
     if by is not None and not method.additive:
         raise InputError(
             f"Scores of {method.title} may not be summed over groups",

@@ -71,11 +71,7 @@ def content_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("index", f"{record['index']} (format {record['format']}, {state})"),
         ("shards", f"{record['shards_done']:,} of {record['shards']:,} done" if features else ""),
-        (
-            "examples",
-            f"{record['documents']:,} documents, {record['chunks']:,} chunks, "
-            f"{record['tokens']:,} tokens",
-        ),
+        ("examples", _examples(record)),
         ("duplicates", _duplicates(record["duplicates"])),
         ("skipped", _named_skipped(record)),
         ("model", _model(task, source)),
@@ -85,6 +81,13 @@ def content_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("on disk", size(record["bytes"])),
     ]
     return [row for row in rows if row[1]]
+
+
+def _examples(record: dict[str, Any]) -> str:
+    documents = f"{record['documents']:,} documents"
+    if record["task"]["kind"] == "texts":  # without a tokenizer there are no chunks or tokens
+        return documents
+    return f"{documents}, {record['chunks']:,} chunks, {record['tokens']:,} tokens"
 
 
 def _moment(record: dict[str, Any]) -> str:
@@ -109,6 +112,8 @@ def _named_skipped(record: dict[str, Any]) -> str:
 
 
 def _model(task: dict[str, Any], source: dict[str, Any]) -> str:
+    if task["kind"] == "texts":
+        return "none: texts only"
     name = source.get("name") or task["kind"]
     adapter = f" with adapter {source['adapter']}" if source.get("adapter") else ""
     if task["kind"] != "causal_lm":

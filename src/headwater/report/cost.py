@@ -23,6 +23,7 @@ def estimate_rows(estimate: Estimate) -> list[tuple[str, str]]:
             f"about {clock(estimate.seconds)} at {estimate.tokens_per_second:,.0f} tokens/s on "
             f"{estimate.device} in {estimate.dtype}, batches of {estimate.budget:,} tokens",
         ),
+        ("of that", ", ".join(f"{k} {clock(s)}" for k, s in estimate.parts.items())),
         ("disk", _disk(estimate)),
         ("peak memory", f"about {size(estimate.peak_memory_bytes)}"),
         (

@@ -10,13 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 
-def ranking_table(rows: Sequence[dict[str, Any]], by: str | None, ends: int) -> Table:
-    """The first and last `ends` of the rows (rank, name, score, examples, perhaps keep)."""
+def ranking_table(rows: Sequence[dict[str, Any]], by: str | None, ends: int, unit: str) -> Table:
+    """The first and last `ends` of the rows (rank, name, score in `unit`, examples, keep)."""
     marked = bool(rows) and "keep" in rows[0]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
     table.add_column("", justify="right", style="dim")
     table.add_column(by or "example", overflow="fold")
-    table.add_column("score", justify="right")
+    table.add_column(f"score ({unit})", justify="right")
     if by is not None:
         table.add_column("examples", justify="right")
     if marked:

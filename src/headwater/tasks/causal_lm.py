@@ -74,6 +74,7 @@ class CausalLM(Task):
         self.source = source or {}
         windows(1, self.max_length, overlap)  # refuses an impossible overlap now, not later
         self._fused: bool | None = None
+        self._told_of_merging = False
 
     # -- documents and queries ------------------------------------------------------------
 
@@ -107,6 +108,13 @@ class CausalLM(Task):
 
     def _windows(self, name: str, encoded: Encoded) -> list[Chunk]:
         self._check(name, encoded)
+        if encoded.merged and not self._told_of_merging:
+            self._told_of_merging = True
+            logger.warning(
+                "In some examples (%s is the first) the end of the prompt and the start of the "
+                "completion are one token; as in training, it counts as part of the completion",
+                name,
+            )
         result: list[Chunk] = []
         for window in windows(len(encoded.ids), self.max_length, self.overlap):
             part = slice(window.start, window.end)

@@ -10,6 +10,7 @@ import importlib.util
 import logging
 import os
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,7 +184,9 @@ def _with_adapter(model: Any, adapter: str) -> Any:
             "An adapter needs peft", do="run: pip install 'headwater[peft]'"
         ) from error
     try:
-        return PeftModel.from_pretrained(model, adapter)
+        with warnings.catch_warnings():  # what two libraries owe each other is not the user's
+            warnings.simplefilter("ignore", FutureWarning)
+            return PeftModel.from_pretrained(model, adapter)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise InputError(
             f"The adapter {adapter} could not be loaded onto this model",

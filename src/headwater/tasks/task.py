@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headwater.engine.errors import InputError
+from headwater.engine.errors import HeadwaterError, InputError
+from headwater.engine.memory import out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -115,7 +116,6 @@ class Task:
 
     def collate(self, chunks: Sequence[Chunk]) -> Batch:
         """Stack the chunks' columns into one batch on the model's device."""
-        import torch
 
         contents = [chunk.content for chunk in chunks]
         if self._collate is not None:
@@ -123,7 +123,7 @@ class Task:
         else:
             try:
                 batch = {
-                    name: torch.as_tensor(np.stack([to_array(c[name]) for c in contents]))
+                    name: self._tensor(np.stack([to_array(c[name]) for c in contents]))
                     for name in contents[0]
                 }
             except (KeyError, ValueError, TypeError) as error:
@@ -134,6 +134,16 @@ class Task:
                     do="give Task(..., collate=...)",
                 ) from error
         return {name: value.to(self.device) for name, value in batch.items()}
+
+    def _tensor(self, values: np.ndarray[Any, Any]) -> torch.Tensor:
+        """A column; Python's own numbers come as float64, and are meant in the model's dtype."""
+        import torch
+
+        made = torch.as_tensor(values)
+        first = next(iter(self.model.parameters()), None)
+        if made.dtype == torch.float64 and first is not None and first.is_floating_point():
+            return made.to(first.dtype)
+        return made
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Training loss of each example, [batch]."""
@@ -162,6 +172,15 @@ class Task:
                 f"The task's {name} asks for a column that is not there",
                 expected=error.args[0] if error.args else None,
                 found=", ".join(batch),
+            ) from error
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if out_of_memory(error) or isinstance(error, HeadwaterError):
+                raise
+            shapes = [f"{k} {list(v.shape)} {dtype_name(v.dtype)}" for k, v in batch.items()]
+            raise InputError(
+                f"The task's {name} failed ({type(error).__name__}: {_first_line(error)})",
+                expected="columns of the shapes and dtypes that it takes",
+                found=", ".join(shapes),
             ) from error
         size = next(iter(batch.values())).shape[0]
         if tuple(value.shape) != (size,):
@@ -195,6 +214,10 @@ class Task:
             ),
         ):
             yield
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or "no message").splitlines()[0]
 
 
 def dtype_name(dtype: torch.dtype) -> str:

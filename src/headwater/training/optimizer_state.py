@@ -243,6 +243,12 @@ def _load_safely(path: Path) -> dict[str, Any]:
     import torch
 
     try:
+        if not _saved_by_torch(path):
+            raise InputError(
+                f"{path} is not an optimizer state",
+                expected="what torch.save wrote of optimizer.state_dict(), or a checkpoint folder",
+                found="a file of another kind",
+            )
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
@@ -259,6 +265,13 @@ def _load_safely(path: Path) -> dict[str, Any]:
             f"{path} is not an optimizer state", expected="a dict", found=type(saved).__name__
         )
     return saved
+
+
+def _saved_by_torch(path: Path) -> bool:
+    """Whether the first bytes are those of a zip archive, or of a pickle (older versions)."""
+    with path.open("rb") as file:
+        first = file.read(2)
+    return first == b"PK" or first[:1] == b"\x80"
 
 
 # -- from states to moments ------------------------------------------------------------------
