@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from headwater.engine.errors import InputError
-from headwater.gradients.parameters import Parameter, Use
+from headwater.gradients.parameters import MATRICES, Parameter, Use
 
 if TYPE_CHECKING:
     from headwater.tasks.task import Task
@@ -120,7 +120,7 @@ class Capture:
         groups: dict[int, list[str]] = {}
         for name, tensor in order:
             kind = self._uses[name][0].kind
-            if kind in ("linear", "conv1d"):
+            if kind in MATRICES and kind != "conv2d":
                 groups.setdefault(id(tensor), []).append(name)
             elif kind == "embedding" and tensor.dim() == 1 and len(tensor) > 1:
                 self._positional.add(name)
@@ -130,7 +130,7 @@ class Capture:
 
     def _hook(self, name: str) -> Callable[..., torch.Tensor | None]:
         uses = self._uses[name]
-        weight = next((u.parameter for u in uses if u.kind in ("linear", "conv1d")), None)
+        weight = next((u.parameter for u in uses if u.kind in MATRICES), None)
         bias = next((u.parameter for u in uses if u.kind == "bias"), None)
         table = next((u.parameter for u in uses if u.kind == "embedding"), None)
         if uses[0].kind == "other":
@@ -157,7 +157,7 @@ class Capture:
             padding = getattr(module, "padding_idx", None)
 
             def backward(gradient: torch.Tensor) -> None:
-                d = self._by_example(gradient.detach(), 2)
+                d = self._by_example(_positions(module, gradient.detach()), 2)
                 if weight is not None:
                     sink.linear(weight, kept, d)
                 if bias is not None:
@@ -182,7 +182,7 @@ class Capture:
         if self._shared is not None and self._shared[0] is given and name in self._shared[1]:
             return self._shared[1].pop(name)
         self._shared = None
-        a = self._by_example(given.detach(), 2)
+        a = self._by_example(_patches(self._modules[name], given.detach()), 2)
         group = self._sharing.get(name)
         if group is None:
             return sink.inputs([weight], a)[0]
@@ -191,7 +191,7 @@ class Capture:
         return kept[0]
 
     def _weight(self, name: str) -> Parameter:
-        return next(u.parameter for u in self._uses[name] if u.kind in ("linear", "conv1d"))
+        return next(u.parameter for u in self._uses[name] if u.kind in MATRICES)
 
     def _apart(self, tensor: torch.Tensor) -> torch.Tensor:
         """[batch, 1, ...], or [batch, n, ...] of a tensor whose rows are n to each example."""
@@ -256,6 +256,21 @@ class Capture:
             return _rooted(output, backward)
 
         return hook
+
+
+def _patches(module: torch.nn.Module, given: torch.Tensor) -> torch.Tensor:
+    """A layer's input by position: of a convolution [batch, positions, in * kernel], else as is."""
+    if not isinstance(module, torch.nn.Conv2d):
+        return given
+    sizes: Any = (module.kernel_size, module.dilation, module.padding, module.stride)
+    return torch.nn.functional.unfold(given, *sizes).transpose(1, 2)
+
+
+def _positions(module: torch.nn.Module, gradient: torch.Tensor) -> torch.Tensor:
+    """The output gradient likewise: of a convolution [batch, positions, out]."""
+    if not isinstance(module, torch.nn.Conv2d):
+        return gradient
+    return gradient.flatten(2).transpose(1, 2)
 
 
 def _rooted(output: torch.Tensor, backward: Callable[[torch.Tensor], None]) -> torch.Tensor | None:

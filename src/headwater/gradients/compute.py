@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 import torch
 
-from headwater.corpus.batches import batches_by_length
-from headwater.engine.errors import InputError, NumericError, ResourceError
-from headwater.engine.memory import out_of_memory
+from headwater.corpus.halving import in_batches
+from headwater.engine.errors import InputError, NumericError
 from headwater.engine.progress import Progress
 from headwater.gradients.capture import Capture
 from headwater.gradients.layout import make_layout
@@ -225,28 +224,9 @@ class Gradients:
     ) -> Iterator[tuple[list[int], Made]]:
         """`compute` of batches under a budget that is halved as often as memory runs out."""
         lengths = [chunk.length for chunk in chunks]
-        waiting = batches_by_length(lengths, budget)[::-1]
         self.budget_used = budget
-        while waiting:
-            part = waiting.pop()
-            try:
-                made = compute(part)
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-                if len(part) == 1:
-                    raise ResourceError(
-                        f"Memory ran out on a single chunk of {lengths[part[0]]} tokens",
-                        do="use a smaller max_length, a smaller dtype, or a larger machine",
-                    ) from error
-                made = None
-            if made is None:
-                _free_memory()
-                self.budget_used = budget = max(1, budget // 2)
-                rest = [i for items in [part, *waiting[::-1]] for i in items]
-                again = batches_by_length([lengths[i] for i in rest], budget)
-                waiting = [[rest[i] for i in items] for items in again][::-1]
-                continue
+        for part, made, used in in_batches(lengths, budget, compute):
+            self.budget_used = used
             yield part, made
 
     def _check_apart(self, chunks: Sequence[Chunk], made: Projected, role: Role) -> None:
@@ -308,11 +288,3 @@ class Gradients:
             for name in sink.rows
         }
         return SecondMoment(f"estimated from {count} examples", factors)
-
-
-def _free_memory() -> None:
-    import gc
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

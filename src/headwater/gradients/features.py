@@ -67,10 +67,10 @@ class Features:
 
     Args:
         projection: `TwoSided`, `LayerBlocks`, or None for full gradients (small models).
-        parameters: "linear" (the weights of Linear and Conv1D layers without the output head; of a
-            model with an adapter, the adapter's), "linear+base" (the adapter's and the base's),
-            "all" (embeddings, norms, biases and the head too), or a filter
-            `(module name, module) -> bool` of linear layers.
+        parameters: "linear" (the weights of Linear, Conv1D and Conv2d layers without the output
+            head; of a model with an adapter, the adapter's), "linear+base" (the adapter's and the
+            base's), "all" (embeddings, norms, biases and the head too), or a filter
+            `(module name, module) -> bool` of such layers.
         output: "loss", or "margin" (the log-odds, for TRAK; stores 1 - p as well).
         second_moment: None, "estimate" (from the calibration sample), or a `SecondMoment` read
             from an optimizer state.

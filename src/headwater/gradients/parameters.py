@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from headwater.gradients.features import ModuleFilter
     from headwater.tasks.task import Task
 
-Kind = Literal["linear", "conv1d", "embedding", "bias", "other"]
+Kind = Literal["linear", "conv1d", "conv2d", "embedding", "bias", "other"]
+MATRICES: tuple[Kind, ...] = ("linear", "conv1d", "conv2d")  # gradients sum_t d_t a_t^T
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,11 @@ def kind_of(module: torch.nn.Module, attribute: str) -> Kind:
         return "embedding" if plain else "other"
     if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):
         return "conv1d" if attribute == "weight" else "bias"
+    if isinstance(module, torch.nn.Conv2d) and forward is torch.nn.Conv2d.forward:
+        # Grouped, reflecting and 'same' convolutions go the slower way of any other module.
+        plain = module.groups == 1 and module.padding_mode == "zeros"
+        if plain and not isinstance(module.padding, str):
+            return "conv2d" if attribute == "weight" else "bias"
     return "other"
 
 
@@ -143,7 +149,7 @@ def _wanted(
 ) -> bool:
     if parameters == "all":
         return True
-    if kind not in ("linear", "conv1d"):
+    if kind not in MATRICES:
         return False
     if callable(parameters):
         return bool(parameters(name, module))

@@ -241,6 +241,32 @@ class CausalLM(Task):
         """Sum of negated log-odds, and the mean of 1 - p over the labelled tokens, [batch]."""
         return self._summed(batch, margin=True)
 
+    def resample(self, batch: Batch, seeds: Sequence[int]) -> Batch:
+        """The batch with each labelled token drawn from the model's own prediction there."""
+        import torch
+
+        from headwater.tasks.head import draw_labels
+
+        labels = batch["labels"].clone()
+        rows, columns = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
+        counts = rows.bincount(minlength=len(seeds)).tolist()
+        uniform = np.concatenate(
+            [
+                np.random.Generator(np.random.PCG64(s)).random(n)
+                for s, n in zip(seeds, counts, strict=True)
+            ]
+        )
+        with torch.no_grad():
+            if self._can_fuse():
+                hidden = self._hidden(batch["input_ids"])[rows, columns]
+                head = self._network.get_output_embeddings()
+                drawn = draw_labels(hidden, head.weight, _bias(head), uniform)
+            else:
+                logits = self.model(input_ids=batch["input_ids"], use_cache=False).logits
+                drawn = draw_labels(logits[rows, columns], None, None, uniform)
+        labels[rows, columns + 1] = drawn
+        return {**batch, "labels": labels}
+
     def token_losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """NLL of each labelled token [n], with its row [n] and its position [n] in the batch."""
         loss, _, rows, columns = self._tokens(batch, margin=False)

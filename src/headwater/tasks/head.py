@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 BLOCK_BYTES = 64 << 20  # logits held at a time
@@ -111,3 +112,29 @@ def logits_loss(
         return loss, torch.sigmoid(loss.detach())
     loss = logits.logsumexp(dim=1) - right
     return loss, 1 - torch.exp(-loss.detach())
+
+
+def draw_labels(
+    hidden: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    uniform: np.ndarray[Any, Any],
+) -> torch.Tensor:
+    """A label for each row from softmax(logits), by inversion: int64 [n].
+
+    Args:
+        hidden: [n, d], what enters the head; the logits [n, V] where there is no `weight`.
+        uniform: float64 [n] in [0, 1): the draw of each row.
+    """
+    vocabulary = hidden.shape[1] if weight is None else weight.shape[0]
+    rows = max(1, BLOCK_BYTES // (vocabulary * 8))
+    drawn = torch.empty(len(hidden), dtype=torch.int64, device=hidden.device)
+    for start in range(0, len(hidden), rows):
+        part = slice(start, start + rows)
+        logits = hidden[part]
+        if weight is not None:
+            logits = torch.nn.functional.linear(logits, weight, bias)
+        reached = torch.softmax(logits.double(), dim=1).cumsum_(dim=1)
+        wanted = torch.from_numpy(uniform[part]).to(reached) * reached[:, -1]
+        drawn[part] = torch.searchsorted(reached, wanted[:, None], right=True)[:, 0]
+    return drawn.clamp_(max=vocabulary - 1)

@@ -55,6 +55,8 @@ class Task:
         margin: `margin(model, batch) -> tensor [batch]`, the log-odds of the right output, for
             methods that need it (TRAK).
         collate: from a list of chunk contents to a batch; stacks each column when left out.
+        sample: `sample(model, batch, generator) -> batch`, with the labels drawn from what the
+            model itself predicts; for methods that use the true Fisher (EK-FAC).
         device: where the model runs; its parameters' device when left out.
         autocast: run matrix products in this dtype (bfloat16), whatever the parameters' own.
     """
@@ -69,6 +71,7 @@ class Task:
         measurement: PerExample | None = None,
         margin: PerExample | None = None,
         collate: Callable[[list[dict[str, Any]]], Batch] | None = None,
+        sample: Callable[[torch.nn.Module, Batch, torch.Generator], Batch] | None = None,
         device: str | torch.device | None = None,
         autocast: torch.dtype | None = None,
     ) -> None:
@@ -79,7 +82,7 @@ class Task:
         self._loss = loss
         self._measurement = measurement or loss
         self._margin = margin
-        self._collate = collate
+        self._collate, self._sample = collate, sample
         self.notes: list[str] = []
 
     @property
@@ -159,6 +162,31 @@ class Task:
 
         negated = -self._per_example(self._margin, "margin", batch)
         return negated, torch.sigmoid(negated.detach())
+
+    def resample(self, batch: Batch, seeds: Sequence[int]) -> Batch:
+        """The batch with its labels drawn from the model's own distribution (the true Fisher).
+
+        Args:
+            seeds: one for each example; what an example draws depends on its own seed only.
+
+        Raises:
+            InputError: when the task does not say how outputs are drawn.
+        """
+        import torch
+
+        if self._sample is None:
+            raise InputError(
+                "This task does not say how its outputs are drawn",
+                expected="Task(..., sample=...): (model, batch, generator) -> batch",
+                do="give it, or take fisher='empirical'",
+            )
+        drawn: list[Batch] = []
+        with torch.no_grad():
+            for row, seed in enumerate(seeds):
+                generator = torch.Generator(self.device).manual_seed(seed)
+                one = {name: value[row : row + 1] for name, value in batch.items()}
+                drawn.append(self._sample(self.model, one, generator))
+        return {name: torch.cat([one[name] for one in drawn]) for name in batch}
 
     def _per_example(self, function: PerExample | None, name: str, batch: Batch) -> torch.Tensor:
         if function is None:

@@ -1,0 +1,57 @@
+"""Work in batches under a token budget that is halved as often as memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from headwater.corpus.batches import batches_by_length
+from headwater.engine.errors import ResourceError
+from headwater.engine.memory import out_of_memory
+
+Made = TypeVar("Made")
+
+
+def in_batches(
+    lengths: Sequence[int], budget: int, compute: Callable[[list[int]], Made]
+) -> Iterator[tuple[list[int], Made, int]]:
+    """`compute` of batches of items by length: (their numbers, what was made, the budget in use).
+
+    Args:
+        lengths: tokens of each item. budget: tokens of a batch, to begin with.
+
+    Raises:
+        ResourceError: when a single item does not fit.
+    """
+    waiting = batches_by_length(lengths, budget)[::-1]
+    while waiting:
+        part = waiting.pop()
+        try:
+            made = compute(part)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if len(part) == 1:
+                raise ResourceError(
+                    f"Memory ran out on a single chunk of {lengths[part[0]]} tokens",
+                    do="use a smaller max_length, a smaller dtype, or a larger machine",
+                ) from error
+            made = None
+        if made is None:  # outside of the handler, which keeps the failed batch's tensors alive
+            _free_memory()
+            budget = max(1, budget // 2)
+            rest = [i for items in [part, *waiting[::-1]] for i in items]
+            again = batches_by_length([lengths[i] for i in rest], budget)
+            waiting = [[rest[i] for i in items] for items in again][::-1]
+            continue
+        yield part, made, budget
+
+
+def _free_memory() -> None:
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,174 @@
+"""Kronecker-factored curvature of layers: K-FAC, and EK-FAC's eigenvalues corrected in its basis.
+
+    F  ~=  (Q_A kron Q_S) diag(lambda) (Q_A kron Q_S)^T,      G -> Q_S f(lambda * ...) Q_A^T
+
+A = sum a a^T and S = sum d d^T over tokens; Q_A and Q_S are their eigenvectors. K-FAC takes lambda
+from their eigenvalues, EK-FAC measures it: lambda_ij = mean over examples of (Q_S^T G Q_A)_ij
+squared, with G summed over the example's tokens first (George et al. 2018; Grosse et al. 2023).
+Layers that share an input share A, and its decomposition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from headwater.curvature.sides import Covariance, eigenbasis, rotate, rotate_back
+from headwater.engine.progress import Progress
+from headwater.gradients.matrices import Layer, MatrixSink, slabs, wide
+
+if TYPE_CHECKING:
+    Function = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass
+class LayerCurvature:
+    """One layer's factors.
+
+    Args:
+        out, inn: eigenvectors of S and A, blocks of columns.
+        values: eigenvalues of the layer's curvature, float [out, in + bias].
+    """
+
+    out: Sequence[torch.Tensor]
+    inn: Sequence[torch.Tensor]
+    values: torch.Tensor
+
+    def turn(self, matrices: torch.Tensor) -> torch.Tensor:
+        """Q_S^T G Q_A of gradients [..., out, in]."""
+        half = rotate(matrices, self.inn)
+        return rotate(half.transpose(-1, -2), self.out).transpose(-1, -2)
+
+    def turn_back(self, matrices: torch.Tensor) -> torch.Tensor:
+        """Q_S M Q_A^T: the inverse of `turn`."""
+        half = rotate_back(matrices, self.inn)
+        return rotate_back(half.transpose(-1, -2), self.out).transpose(-1, -2)
+
+    def apply(self, matrices: torch.Tensor, function: Function) -> torch.Tensor:
+        """f(F) of gradients [..., out, in], f taken of the eigenvalues."""
+        turned = self.turn(matrices.to(self.values.dtype))
+        return self.turn_back(turned * function(self.values))
+
+
+class CovarianceSink(MatrixSink):
+    """Sums a a^T for every input and d d^T for every layer, padding left out.
+
+    `input_of` tells whose A a layer uses: that of the first layer with the same input.
+    """
+
+    def __init__(self, layers: Mapping[str, Layer], widest: int) -> None:
+        super().__init__(layers)
+        self.widest = widest
+        self.inn: dict[str, Covariance] = {}
+        self.out: dict[str, Covariance] = {}
+        self.input_of: dict[str, str] = {}
+        self.examples = self._batch = 0
+
+    def joint(self, names: Sequence[str], a: torch.Tensor) -> Any:
+        """A += sum a a^T, once for the layers that share the input."""
+        leader = names[0]
+        for name in names:
+            self.input_of[name] = leader
+        self._into(self.inn, leader, a).add(self.real(a))
+
+    def layer(self, layer: Layer, kept: Any, d: torch.Tensor) -> None:
+        """S += sum d d^T."""
+        self._into(self.out, layer.name, d).add(self.real(d))
+        self._batch = len(d)
+
+    def close(self) -> None:
+        """End of a batch."""
+        self.examples += self._batch
+
+    def _into(self, held: dict[str, Covariance], name: str, x: torch.Tensor) -> Covariance:
+        if name not in held:
+            held[name] = Covariance(x.shape[-1], self.widest, wide(x.dtype), x.device)
+        return held[name]
+
+
+@dataclass
+class Eigenbases:
+    """Eigenvectors of every side with K-FAC's own eigenvalues; layers may share an input side.
+
+    Args:
+        out, inn: by layer; blocks of columns. values: K-FAC's lambda [out, in], float.
+    """
+
+    out: dict[str, list[torch.Tensor]] = field(default_factory=dict)
+    inn: dict[str, list[torch.Tensor]] = field(default_factory=dict)
+    values: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+def decompose(sums: CovarianceSink, examples: int) -> Eigenbases:
+    """Eigenbases of all layers; the sums are let go as they are used.
+
+    K-FAC's eigenvalues are those of (S / examples) kron (A / tokens): the mean over examples of a
+    sum over tokens, were tokens and sides independent.
+    """
+    made = Eigenbases()
+    held: dict[str, tuple[list[torch.Tensor], torch.Tensor]] = {}
+    with Progress("eigenbases", len(sums.inn) + len(sums.out), "matrices") as progress:
+        for leader, side in sums.inn.items():
+            vectors, values = eigenbasis(f"the input of {leader}", side.sums)
+            held[leader] = vectors, values / max(side.count, 1)
+            side.sums.clear()
+            progress.advance()
+        for name, side in sums.out.items():
+            vectors, values = eigenbasis(f"the output gradient of {name}", side.sums)
+            side.sums.clear()
+            made.out[name] = vectors
+            made.inn[name], inputs = held[sums.input_of[name]]
+            outer = torch.outer(values / max(examples, 1), inputs)
+            made.values[name] = outer.to(vectors[0].dtype)
+            progress.advance()
+    return made
+
+
+class EigenvalueSink(MatrixSink):
+    """Sums (Q_S^T G Q_A)^2 over examples, by layer.
+
+    Args:
+        summed: layers whose gradient is a sum of several uses; those are added up until `close`.
+    """
+
+    def __init__(
+        self, layers: Mapping[str, Layer], bases: Eigenbases, summed: set[str] | None = None
+    ) -> None:
+        super().__init__(layers)
+        self.bases, self.summed = bases, summed or set[str]()
+        self.total: dict[str, torch.Tensor] = {}
+        self._pending: dict[str, torch.Tensor] = {}
+
+    def joint(self, names: Sequence[str], a: torch.Tensor) -> torch.Tensor:
+        """Q_A^T a, once for the layers that share the input."""
+        basis = self.bases.inn[names[0]]
+        return rotate(a.to(basis[0].dtype), basis)
+
+    def layer(self, layer: Layer, kept: torch.Tensor, d: torch.Tensor) -> None:
+        """total += sum over examples of (sum_t d' a'^T)^2."""
+        basis = self.bases.out[layer.name]
+        turned = rotate(d.to(basis[0].dtype), basis)
+        for part in slabs(len(d), layer.rows, layer.columns, turned.element_size()):
+            built = torch.bmm(turned[part].transpose(1, 2), kept[part])
+            if layer.name in self.summed:
+                held = self._pending.get(layer.name)
+                if held is None:
+                    held = built.new_zeros((len(d), *built.shape[1:]))
+                    self._pending[layer.name] = held
+                held[part] += built
+            else:
+                self._add(layer.name, built)
+
+    def close(self) -> None:
+        """End of a batch."""
+        for name, gradient in self._pending.items():
+            self._add(name, gradient)
+        self._pending.clear()
+
+    def _add(self, name: str, gradients: torch.Tensor) -> None:
+        made = gradients.square_().sum(dim=0)
+        held = self.total.get(name)
+        self.total[name] = made if held is None else held.add_(made)

@@ -1,0 +1,245 @@
+"""Gradients of whole layers as matrices: what methods in full dimension make their numbers of.
+
+A layer here is a Linear, Conv1D or Conv2d weight together with the bias of the same module: its
+gradient is one matrix [out, in + 1], for a bias is the weight of an input that is always 1. The
+matrices themselves are built for a few examples at a time only, and never where a product with
+their factors will do.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from headwater.engine.errors import InputError
+from headwater.gradients.capture import Capture
+from headwater.gradients.parameters import MATRICES, Parameter, choose
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from headwater.gradients.compute import Role
+    from headwater.gradients.features import ModuleFilter
+    from headwater.tasks.task import Chunk, Task
+
+SLAB_BYTES = 128 << 20  # of gradients that are built at a time
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: `rows` x `columns` of its gradient, the bias's column (the last) included.
+
+    Args:
+        name: of the weight. bias: of the bias, or None.
+    """
+
+    name: str
+    rows: int
+    columns: int
+    bias: str | None
+
+
+class Layers:
+    """The layers of a task that are attributed, and hooks on them.
+
+    Args:
+        task: the task. parameters: "linear" or a filter of modules, as in `Features`.
+        biases: take the layers' biases in, too.
+    """
+
+    def __init__(
+        self, task: Task, parameters: str | ModuleFilter = "linear", *, biases: bool = True
+    ) -> None:
+        self.task = task
+        self.uses, self.coverage = choose(task, parameters)
+        self.uses = [use for use in self.uses if use.kind in MATRICES]
+        modules = dict(task.model.named_modules())
+        named = {id(p): name for name, p in task.model.named_parameters()}
+        self.layers: dict[str, Layer] = {}
+        for use in self.uses:
+            own = getattr(modules[use.module], "bias", None)
+            bias = named.get(id(own)) if biases and own is not None else None
+            p = use.parameter
+            self.layers.setdefault(
+                p.name, Layer(p.name, p.rows, p.columns + (bias is not None), bias)
+            )
+        self.capture = Capture(task, self.uses)
+        counts = Counter(use.parameter.name for use in self.uses)
+        self._tied = {name for name, count in counts.items() if count > 1}
+        self._ready = False
+
+    def run(
+        self,
+        sink: Any,
+        chunks: Sequence[Chunk],
+        role: Role = "example",
+        seeds: Sequence[int] | None = None,
+    ) -> torch.Tensor:
+        """One forward and one backward pass over these chunks into `sink`; their losses [batch].
+
+        Args:
+            role: "query" takes the measurement, "example" the loss.
+            seeds: of each chunk: its labels are drawn from the model's own distribution (the true
+                Fisher).
+        """
+        self.learn(chunks[0])
+        batch = self.task.collate(chunks)
+        with self.task.running(), torch.enable_grad():
+            if seeds is not None:
+                batch = self.task.resample(batch, seeds)
+            with self.capture.on(sink, len(chunks)):
+                loss = (self.task.measurement if role == "query" else self.task.loss)(batch)
+                if not loss.requires_grad:
+                    raise InputError(
+                        "The loss does not depend on the attributed layers",
+                        expected="a loss that is differentiable in their outputs",
+                        found="a loss without a graph",
+                    )
+                loss.sum().backward()
+        return loss.detach()
+
+    def learn(self, chunk: Chunk) -> None:
+        """Find out how the layers are called, once, on a first chunk."""
+        if self._ready:
+            return
+        batch = self.task.collate([chunk])
+        with self.task.running():
+            self.capture.learn_sharing(lambda: self.task.loss(batch))
+        self._ready = True
+
+    @property
+    def size(self) -> int:
+        """Numbers in a gradient."""
+        return sum(layer.rows * layer.columns for layer in self.layers.values())
+
+    @property
+    def summed(self) -> set[str]:
+        """Weights whose gradient is the sum of several uses (tied, or called repeatedly)."""
+        again = self.capture.repeated
+        return self._tied | {u.parameter.name for u in self.uses if u.module in again}
+
+
+class MatrixSink:
+    """What the sinks of this kind share: inputs with the bias's ones, masked where asked.
+
+    A subclass takes `joint` (an input that one or several layers share) and `layer`.
+
+    Args:
+        layers: by weight name. lengths: of the batch's examples, to tell padding; None = no
+            padding.
+    """
+
+    def __init__(self, layers: Mapping[str, Layer], lengths: Sequence[int] | None = None) -> None:
+        self.layers = layers
+        self.lengths = None if lengths is None else torch.as_tensor(list(lengths))
+
+    def inputs(self, parameters: Sequence[Parameter], a: torch.Tensor) -> list[Any]:
+        """The input a [batch, tokens, in] of these layers, made ready once."""
+        made: dict[bool, Any] = {}
+        for parameter in parameters:
+            biased = self.layers[parameter.name].bias is not None
+            if biased not in made:
+                one = torch.cat([a, torch.ones_like(a[..., :1])], dim=-1) if biased else a
+                members = [p.name for p in parameters if self._biased(p) == biased]
+                made[biased] = self.joint(members, one)
+        return [made[self._biased(parameter)] for parameter in parameters]
+
+    def _biased(self, parameter: Parameter) -> bool:
+        return self.layers[parameter.name].bias is not None
+
+    def joint(self, names: Sequence[str], a: torch.Tensor) -> Any:
+        """What is kept of an input [batch, tokens, in + bias] that these layers share."""
+        return a
+
+    def linear(self, parameter: Parameter, kept: Any, d: torch.Tensor) -> None:
+        """Output gradient d [batch, tokens, out] of a layer."""
+        self.layer(self.layers[parameter.name], kept, d)
+
+    def layer(self, layer: Layer, kept: Any, d: torch.Tensor) -> None:
+        """The same, by layer."""
+        raise TypeError(f"{type(self).__name__} takes no layers")
+
+    def bias(self, parameter: Parameter, d: torch.Tensor) -> None:
+        """Biases come with their layers."""
+
+    def embedding(self, parameter: Parameter, ids: torch.Tensor, d: torch.Tensor) -> None:
+        """Is no layer of this kind."""
+
+    def whole(self, parameter: Parameter, gradient: torch.Tensor) -> None:
+        """Neither is this."""
+
+    def real(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows [batch, tokens, n] of real positions, flat [m, n]; padding is left out."""
+        if self.lengths is None or rows.shape[1] != int(self.lengths.max()):
+            return rows.reshape(-1, rows.shape[-1])
+        lengths = self.lengths.to(rows.device)
+        there = torch.arange(rows.shape[1], device=rows.device)[None] < lengths[:, None]
+        return rows.reshape(-1, rows.shape[-1]) if bool(there.all()) else rows[there]
+
+
+def slabs(batch: int, rows: int, columns: int, width: int) -> Iterator[slice]:
+    """Slices of a batch for which gradients [slice, rows, columns] of `width` bytes fit."""
+    count = max(1, SLAB_BYTES // max(1, rows * columns * width))
+    yield from (slice(start, min(start + count, batch)) for start in range(0, batch, count))
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of sums: float64 of float64, float32 of everything else."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+class SumSink(MatrixSink):
+    """sum_i weight_i G_i of each layer, [out, in + bias]: no single example's matrix is built."""
+
+    def __init__(self, layers: Mapping[str, Layer], weights: torch.Tensor) -> None:
+        super().__init__(layers)
+        self.weights = weights
+        self.total: dict[str, torch.Tensor] = {}
+
+    def layer(self, layer: Layer, kept: torch.Tensor, d: torch.Tensor) -> None:
+        """total += sum over examples and tokens of weight d a^T."""
+        dtype = wide(d.dtype)
+        scaled = d.to(dtype) * self.weights.to(d.device, dtype)[:, None, None]
+        made = scaled.flatten(0, 1).T @ kept.to(dtype).flatten(0, 1)
+        held = self.total.get(layer.name)
+        self.total[layer.name] = made if held is None else held.add_(made)
+
+
+class DotSink(MatrixSink):
+    """<V_q, G_i> summed over layers: out [queries, batch], for directions V by layer.
+
+    Either the examples' matrices are built and meet all directions in one product, or each
+    direction meets the factors, whichever takes fewer operations.
+
+    Args:
+        directions: [queries, out, in + bias] by layer; layers that are not there count as zero.
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, Layer],
+        directions: Mapping[str, torch.Tensor],
+        out: torch.Tensor,
+    ) -> None:
+        super().__init__(layers)
+        self.directions, self.out = directions, out
+
+    def layer(self, layer: Layer, kept: torch.Tensor, d: torch.Tensor) -> None:
+        """out += <V, sum_t d_t a_t^T>."""
+        v = self.directions.get(layer.name)
+        if v is None:
+            return
+        queries, tokens = len(v), d.shape[1]
+        a, d = kept.to(v.dtype), d.to(v.dtype)
+        if queries * tokens <= queries + tokens:
+            for number, one in enumerate(v):
+                self.out[number] += ((d @ one) * a).sum(dim=(1, 2))
+            return
+        flat = v.flatten(1)
+        for part in slabs(len(d), layer.rows, layer.columns, v.element_size()):
+            built = torch.bmm(d[part].transpose(1, 2), a[part]).flatten(1)
+            self.out[:, part] += flat @ built.T

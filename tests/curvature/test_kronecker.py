@@ -1,0 +1,289 @@
+"""EK-FAC and K-FAC against dense matrices built example by example, all in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import headwater as hw
+from headwater.curvature.damping import AbsoluteDamping, RelativeDamping, ScheduleDamping
+from headwater.curvature.sides import block_slices, eigenbasis, rotate, rotate_back
+from headwater.engine.errors import InputError, NumericError
+from headwater.gradients.matrices import Layers
+from headwater.index.factors import Fit, fit_factors
+from headwater.methods.ekfac import EKFAC, KFAC
+from models import SENTENCES, byte_tokenizer, tiny_gpt2, tiny_llama
+
+EXACT = 1e-9
+N = 7
+
+
+class Net(torch.nn.Module):
+    """A convolution with a bias, a layer used twice, and a head without one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = torch.nn.Conv2d(1, 2, 2, stride=2, padding=1)
+        self.twice = torch.nn.Linear(3, 3)
+        self.head = torch.nn.Linear(6, 4, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = torch.tanh(self.conv(x)).flatten(2)[..., :3]  # [batch, 2, 3]: two rows an example
+        h = torch.tanh(self.twice(torch.tanh(self.twice(h))))
+        return self.head(h.flatten(1))
+
+
+def loss(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(model(batch["x"]), batch["y"], reduction="none")
+
+
+def sample(model: torch.nn.Module, batch: Any, generator: torch.Generator) -> Any:
+    p = torch.softmax(model(batch["x"]), dim=1)
+    return {**batch, "y": torch.multinomial(p, 1, generator=generator)[:, 0]}
+
+
+def task() -> hw.Task:
+    return hw.Task(Net().double(), loss, sample=sample)
+
+
+def rows(n: int = N) -> dict[str, Any]:
+    rng = np.random.default_rng(1)
+    return {"x": rng.normal(size=(n, 1, 4, 4)), "y": rng.integers(0, 4, size=n)}
+
+
+@pytest.fixture(scope="module")
+def index() -> hw.Index:
+    return hw.Index.build(None, task(), hw.Corpus.from_columns(rows()), None)
+
+
+LAYERS = {"conv.weight": "conv", "twice.weight": "twice", "head.weight": "head"}
+
+
+def matrices(t: hw.Task, x: Any, y: Any) -> dict[str, torch.Tensor]:
+    """The gradient of one example by autograd: [out, in + bias] of each layer."""
+    model = t.model
+    for p in model.parameters():
+        p.requires_grad_(True)
+    model.zero_grad()
+    batch = {"x": torch.as_tensor(x)[None], "y": torch.as_tensor(y)[None]}
+    loss(model, batch).sum().backward()
+    made: dict[str, torch.Tensor] = {}
+    for name, module in LAYERS.items():
+        layer = model.get_submodule(module)
+        g = layer.weight.grad.flatten(1)
+        if layer.bias is not None:
+            g = torch.cat([g, layer.bias.grad[:, None]], dim=1)
+        made[name] = g.clone()
+    return made
+
+
+def factors_by_hand(t: hw.Task) -> dict[str, tuple[torch.Tensor, torch.Tensor, int]]:
+    """A, S (sums over positions and calls) and how many positions, by hooks that keep all."""
+    sums: dict[str, list[Any]] = {name: [0.0, 0.0, 0] for name in LAYERS}
+    data = rows()
+    for x, y in zip(data["x"], data["y"], strict=True):
+        kept: list[tuple[str, torch.Tensor, torch.Tensor]] = []
+        handles = []
+        for name, module in LAYERS.items():
+
+            def hook(m: Any, args: Any, out: Any, name: str = name, kept: Any = kept) -> None:
+                a = args[0]
+                if isinstance(m, torch.nn.Conv2d):
+                    a = torch.nn.functional.unfold(a, 2, padding=1, stride=2).transpose(1, 2)
+                out.retain_grad()
+                kept.append((name, a.detach(), out))
+
+            handles.append(t.model.get_submodule(module).register_forward_hook(hook))
+        loss(t.model, {"x": torch.as_tensor(x)[None], "y": torch.as_tensor(y)[None]}).backward()
+        for handle in handles:
+            handle.remove()
+        for name, a, out in kept:
+            d = out.grad
+            if d.dim() == 4:
+                d = d.flatten(2).transpose(1, 2)
+            a, d = a.reshape(-1, a.shape[-1]), d.reshape(-1, d.shape[-1])
+            if t.model.get_submodule(LAYERS[name]).bias is not None:
+                a = torch.cat([a, torch.ones(len(a), 1, dtype=a.dtype)], dim=1)
+            sums[name][0] = sums[name][0] + a.T @ a
+            sums[name][1] = sums[name][1] + d.T @ d
+            sums[name][2] += len(a)
+    return {name: (a, s, n) for name, (a, s, n) in sums.items()}
+
+
+def dense(t: hw.Task, corrected: bool, share: float) -> dict[str, torch.Tensor]:
+    """Inverse of the damped curvature of each layer as one matrix over vec(G), row by row."""
+    gradients = [matrices(t, x, y) for x, y in zip(*rows().values(), strict=True)]
+    made: dict[str, torch.Tensor] = {}
+    for name, (a, s, count) in factors_by_hand(t).items():
+        va, ua = torch.linalg.eigh(a)
+        vs, us = torch.linalg.eigh(s)
+        u = torch.kron(us, ua)  # columns: eigenvectors of S kron A over vec(G)
+        if corrected:
+            turned = torch.stack([u.T @ g[name].reshape(-1) for g in gradients])
+            values = (turned**2).mean(dim=0)
+        else:
+            values = torch.kron(vs / N, va / count)
+        damped = values + share * values.mean()
+        made[name] = u @ torch.diag(1 / damped) @ u.T
+    return made
+
+
+@pytest.mark.parametrize(("method", "corrected"), [(EKFAC, True), (KFAC, False)])
+def test_scores_equal_the_dense_matrix(index: hw.Index, method: Any, corrected: bool) -> None:
+    t = task()
+    inverse = dense(t, corrected, 0.1)
+    data, asked = rows(), rows(9)
+    queries = [hw.Query(columns={"x": asked["x"][i], "y": asked["y"][i]}) for i in (7, 8)]
+    found = hw.scores(index, queries, method=method(fisher="empirical"))
+    right = np.zeros((2, N))
+    for q, i in enumerate((7, 8)):
+        gq = matrices(t, asked["x"][i], asked["y"][i])
+        for z in range(N):
+            gz = matrices(t, data["x"][z], data["y"][z])
+            right[q, z] = sum(
+                float(gq[n].reshape(-1) @ inverse[n] @ gz[n].reshape(-1)) for n in LAYERS
+            )
+    assert np.abs(found - right).max() / np.abs(right).max() < 1e-6  # scores are float32
+
+
+def test_eigenvalues_are_the_mean_square_in_the_basis(index: hw.Index) -> None:
+    layers = Layers(index.task)
+    made = fit_factors(index, layers, Fit("empirical"))
+    gradients = [matrices(task(), x, y) for x, y in zip(*rows().values(), strict=True)]
+    for name, factor in made.items():
+        right = torch.stack([factor.turn(g[name]) for g in gradients]).square().mean(dim=0)
+        assert float((factor.values - right).norm() / right.norm()) < EXACT
+        g = gradients[0][name]
+        assert float((factor.turn_back(factor.turn(g)) - g).norm() / g.norm()) < EXACT
+
+
+def test_the_true_fisher_draws_labels_and_nothing_else(index: hw.Index) -> None:
+    """Over many seeds the drawn second moment comes to the model's own expectation."""
+    t, data = task(), rows()
+    layers = Layers(index.task)
+    right: dict[str, Any] = dict.fromkeys(LAYERS, 0.0)
+    with torch.no_grad():
+        p = torch.softmax(t.model(torch.as_tensor(data["x"])), dim=1)
+    for z in range(N):
+        for label in range(4):
+            g = matrices(t, data["x"][z], np.int64(label))
+            for name in LAYERS:
+                right[name] = right[name] + p[z, label] * g[name].square().sum() / N
+    drawn: dict[str, list[float]] = {name: [] for name in LAYERS}
+    for seed in range(60):
+        made = fit_factors(index, layers, Fit("true", seed=seed))
+        for name in LAYERS:  # the trace does not depend on the basis
+            drawn[name].append(float(made[name].values.sum()))
+    for name in LAYERS:
+        mean, error = np.mean(drawn[name]), np.std(drawn[name]) / 60**0.5
+        assert abs(mean - float(right[name])) < 4 * error
+        assert np.std(drawn[name]) > 0
+    again = fit_factors(index, layers, Fit("true", seed=3))
+    assert float(again["head.weight"].values.sum()) == drawn["head.weight"][3]
+
+
+def test_a_task_that_cannot_draw_says_so(index: hw.Index) -> None:
+    plain = hw.Task(Net().double(), loss)
+    other = hw.Index.build(None, plain, hw.Corpus.from_columns(rows()), None)
+    query = hw.Query(columns={"x": rows()["x"][0], "y": 1})
+    with pytest.raises(InputError, match="fisher='empirical'"):
+        hw.scores(other, query, method=EKFAC())
+
+
+def test_batches_do_not_matter(index: hw.Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    query = hw.Query(columns={"x": rows(9)["x"][8], "y": 1})
+    found = hw.scores(index, query, method=EKFAC())
+    for budget in (1, 3):
+        monkeypatch.setattr("headwater.index.passes.CPU_BUDGET", budget)
+        again = hw.scores(index, query, method=EKFAC())
+        assert np.abs(again - found).max() / np.abs(found).max() < 1e-6
+
+
+@pytest.mark.parametrize("queries", [1, 5])
+def test_groups_of_queries_do_not_matter(
+    index: hw.Index, monkeypatch: pytest.MonkeyPatch, queries: int
+) -> None:
+    data = rows(9)
+    asked = [hw.Query(columns={"x": data["x"][i], "y": data["y"][i]}) for i in range(queries)]
+    found = hw.scores(index, asked, method=EKFAC())
+    monkeypatch.setattr("headwater.methods.corpus_pass.DIRECTION_BYTES", 1)
+    again = hw.scores(index, asked, method=EKFAC())
+    assert np.abs(again - found).max() / np.abs(found).max() < 1e-6
+
+
+def test_wide_sides_go_by_blocks() -> None:
+    assert block_slices(10, 4) == [slice(0, 3), slice(3, 6), slice(6, 10)]
+    assert block_slices(4, 4) == [slice(0, 4)]
+    torch.manual_seed(0)
+    x = torch.randn(50, 5, dtype=torch.float64)
+    parts = [x[:, :2].T @ x[:, :2], x[:, 2:].T @ x[:, 2:]]
+    vectors, values = eigenbasis("here", parts)
+    turned = rotate(x, vectors)
+    assert torch.allclose((turned**2).sum(dim=0), values)
+    assert torch.allclose(rotate_back(turned, vectors), x)
+
+
+def test_a_covariance_that_is_not_finite_names_its_layer() -> None:
+    with pytest.raises(NumericError, match="input of model.layers.3"):
+        eigenbasis("the input of model.layers.3", [torch.tensor([[float("nan")]])])
+
+
+def test_damping() -> None:
+    assert RelativeDamping(0.5).of(4.0) == 2.0
+    assert AbsoluteDamping(3.0).of(4.0) == 3.0
+    assert ScheduleDamping([0.1, 0.3], scale=2.0).of(9.0) == pytest.approx(5.0)
+    for bad in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="0 or more"):
+            RelativeDamping(bad)
+    with pytest.raises(InputError, match="rates"):
+        ScheduleDamping([])
+
+
+@pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2])
+@pytest.mark.parametrize("fisher", ["true", "empirical"])
+def test_padding_does_not_count(make: Any, fisher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sentences of different lengths in one batch, and one at a time: the same factors."""
+    corpus = hw.Corpus.from_documents([{"text": sentence} for sentence in SENTENCES])
+    index = hw.Index.build(None, hw.CausalLM(make(), byte_tokenizer()), corpus, None)
+    found: list[Any] = []
+    for budget in (1, 10_000):
+        monkeypatch.setattr("headwater.index.passes.CPU_BUDGET", budget)
+        found.append(fit_factors(index, Layers(index.task), Fit(fisher, corrected=False)))
+        found.append(fit_factors(index, Layers(index.task), Fit(fisher)))
+    for alone, together in ((found[0], found[2]), (found[1], found[3])):
+        for name, factor in alone.items():
+            a, b = factor.values.sum(), together[name].values.sum()
+            assert abs(float(a - b)) < 1e-9 * float(a)
+
+
+def test_a_language_models_scores_equal_the_dense_matrix() -> None:
+    """Conv1D layers with biases, the whole way from text; the gradient by ordinary autograd."""
+    corpus = hw.Corpus.from_documents([{"text": sentence} for sentence in SENTENCES])
+    t = hw.CausalLM(tiny_gpt2(), byte_tokenizer())
+    index = hw.Index.build(None, t, corpus, None)
+    query = hw.Query("The capital of Peru is", " Lima")
+    found = hw.scores(index, query, method=EKFAC(fisher="empirical", damping=0.5))[0]
+    name = "transformer.h.1.mlp.c_proj.weight"
+    factor = fit_factors(index, Layers(t), Fit("empirical"))
+    total = np.zeros(len(SENTENCES))
+    chunks = [mine[0] for mine in index.chunks(range(len(index)))]
+    ((_, asked),) = t.query_chunks(query)
+    for layer, held in factor.items():
+        module = t.model.get_submodule(layer.removesuffix(".weight"))
+
+        def own(chunk: Any, module: Any = module) -> torch.Tensor:
+            for p in module.parameters():
+                p.requires_grad_(True)
+                p.grad = None
+            t.model.eval()
+            t.loss(t.collate([chunk])).sum().backward()
+            return torch.cat([module.weight.grad.T, module.bias.grad[:, None]], dim=1)
+
+        v = held.turn_back(held.turn(own(asked)) / (held.values + 0.5))
+        total += np.array([float((v * own(chunk)).sum()) for chunk in chunks])
+    assert name in factor
+    assert np.abs(found - total).max() / np.abs(total).max() < 1e-6
