@@ -1,6 +1,6 @@
 """What `ask` takes on a warm index for evidence that needs no gradients, and that torch stays out.
 
-    python benchmarks/ask.py --index INDEX --queries FILE.jsonl [--count 100] [--rounds 3] [--json F]
+    python benchmarks/ask.py --index INDEX --queries FILE.jsonl [--count 100] [--rounds 3]
 
 The index holds texts (`headwater index - CORPUS OUT --no-features`); a query has `prompt` and
 `completion`. Each round asks all queries, kind by kind and together, after one question that opens

@@ -33,9 +33,10 @@ from headwater.evidence.suffix_array import (
     SortedSuffixes,
     WholePointers,
     map_file,
+    separator_of,
     write_suffix_array,
 )
-from headwater.evidence.token_store import separator_of, token_type
+from headwater.evidence.token_store import token_type
 from headwater.evidence.tokenizer import TextTokenizer, named_tokenizer
 
 KINDS, PHRASES, LENGTH, OUTPUTS = 50_000, 1000, 8, 5

@@ -12,11 +12,18 @@ if TYPE_CHECKING:
     from headwater.answer.answer import Answer as Answer
     from headwater.answer.ask import ask as ask
     from headwater.corpus import Corpus as Corpus
+    from headwater.curvature.damping import RelativeDamping as RelativeDamping
+    from headwater.curvature.damping import ScheduleDamping as ScheduleDamping
+    from headwater.evidence.demonstrations import Demonstration as Demonstration
+    from headwater.evidence.demonstrations import demonstrations as demonstrations
     from headwater.evidence.fusion import Fusion as Fusion
+    from headwater.evidence.infini_gram import InfiniGram as InfiniGram
     from headwater.evidence.lexical import BM25 as BM25
+    from headwater.evidence.lexical_tantivy import Tantivy as Tantivy
     from headwater.evidence.random_scores import Random as Random
     from headwater.evidence.repsim import RepSim as RepSim
     from headwater.evidence.semantic import Dense as Dense
+    from headwater.evidence.spans import trace as trace
     from headwater.evidence.two_stage import TwoStage as TwoStage
     from headwater.evidence.verbatim import Verbatim as Verbatim
     from headwater.gradients.features import Features as Features
@@ -27,14 +34,27 @@ if TYPE_CHECKING:
     from headwater.index.estimate import Estimate as Estimate
     from headwater.index.estimate import estimate as estimate
     from headwater.index.index import Index as Index
+    from headwater.methods.arnoldi import Arnoldi as Arnoldi
+    from headwater.methods.datainf import DataInf as DataInf
+    from headwater.methods.dda import CEA as CEA
+    from headwater.methods.dda import DDA as DDA
+    from headwater.methods.difficulty import DifficultyResult as DifficultyResult
+    from headwater.methods.difficulty import difficulty as difficulty
+    from headwater.methods.ekfac import EKFAC as EKFAC
+    from headwater.methods.ekfac import KFAC as KFAC
     from headwater.methods.grad_cos import GradCos as GradCos
     from headwater.methods.grad_dot import GradDot as GradDot
     from headwater.methods.logra import LoGra as LoGra
+    from headwater.methods.magic import MAGIC as MAGIC
+    from headwater.methods.mirrored import Mirrored as Mirrored
     from headwater.methods.relatif import LRelatIF as LRelatIF
     from headwater.methods.scoring import rank as rank
     from headwater.methods.scoring import scores as scores
     from headwater.methods.scoring import self_influence as self_influence
     from headwater.methods.scoring import top as top
+    from headwater.methods.source import SOURCE as SOURCE
+    from headwater.methods.source import Segment as Segment
+    from headwater.methods.tracin import TracInCP as TracInCP
     from headwater.methods.trackstar import TrackStar as TrackStar
     from headwater.methods.trak import TRAK as TRAK
     from headwater.tasks.causal_lm import CausalLM as CausalLM
@@ -51,11 +71,14 @@ _WHERE = {
     "ask": "answer.ask",
     "Corpus": "corpus",
     "BM25": "evidence.lexical",
+    "Tantivy": "evidence.lexical_tantivy",
     "Dense": "evidence.semantic",
     "Fusion": "evidence.fusion",
+    "InfiniGram": "evidence.infini_gram",
     "Random": "evidence.random_scores",
     "RepSim": "evidence.repsim",
     "TwoStage": "evidence.two_stage",
+    "trace": "evidence.spans",
     "Verbatim": "evidence.verbatim",
     "Features": "gradients.features",
     "LayerBlocks": "gradients.features",
@@ -68,6 +91,23 @@ _WHERE = {
     "GradDot": "methods.grad_dot",
     "LoGra": "methods.logra",
     "LRelatIF": "methods.relatif",
+    "RelativeDamping": "curvature.damping",
+    "ScheduleDamping": "curvature.damping",
+    "EKFAC": "methods.ekfac",
+    "KFAC": "methods.ekfac",
+    "TracInCP": "methods.tracin",
+    "SOURCE": "methods.source",
+    "Segment": "methods.source",
+    "DataInf": "methods.datainf",
+    "Arnoldi": "methods.arnoldi",
+    "Demonstration": "evidence.demonstrations",
+    "demonstrations": "evidence.demonstrations",
+    "DifficultyResult": "methods.difficulty",
+    "difficulty": "methods.difficulty",
+    "CEA": "methods.dda",
+    "DDA": "methods.dda",
+    "Mirrored": "methods.mirrored",
+    "MAGIC": "methods.magic",
     "rank": "methods.scoring",
     "scores": "methods.scoring",
     "self_influence": "methods.scoring",

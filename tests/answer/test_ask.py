@@ -370,6 +370,36 @@ def test_the_table_shows_what_there_is(index: hw.Index) -> None:
     assert "opposes" in text
 
 
+def test_after_a_prompt_alone_the_models_own_words_are_explained(index: hw.Index) -> None:
+    from headwater.tasks.generate import completion_for
+
+    said = completion_for(index.task, "The owl is", 4).text.rstrip("\ufffd")  # type: ignore[arg-type]
+    answer = hw.ask(index, "The owl is", max_tokens=4, top=2)
+    assert (answer.prompt, answer.completion) == ("The owl is", said)
+    assert any("the model's own: its 4" in note for note in answer.notes)
+    right = hw.ask(index, hw.Query("The owl is", said), top=2)
+    assert [one.id for one in answer.proponents] == [one.id for one in right.proponents]
+    both = hw.ask(index, ["The owl is", hw.Query("The fox is", " red")], max_tokens=4, top=2)
+    assert [one.completion for one in both] == [said, " red"]
+    assert not any("model's own" in note for note in both[1].notes)
+
+
+def test_what_begins_with_a_dash_is_no_option(index: hw.Index) -> None:
+    import shlex
+
+    for prompt, completion in (("-5 is", " red"), ("The owl is", "-white"), ("--ids", " ids.txt")):
+        answer = ask(index, hw.Query(prompt, completion), top=2)
+        words = shlex.split(answer.reproduce["command"])
+        assert words[-3:] == ["--", prompt, completion]
+        assert "--top" in words[:-3]
+
+
+def test_an_answer_knows_what_a_contrast_is_against(index: hw.Index) -> None:
+    contrast = hw.Query("The owl is", " white", instead_of=" red")
+    assert ask(index, contrast).instead_of == " red"
+    assert ask(index, hw.Query("Tea instead of coffee is", " red")).instead_of is None
+
+
 # -- other tasks ---------------------------------------------------------------------------------
 
 

@@ -205,3 +205,111 @@ def test_lexical_and_verbatim_evidence_loads_no_torch(tmp_path: Path) -> None:
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# -- what takes part, what is shown, how it is asked again -----------
+
+
+def test_what_has_no_influence_reads_as_a_dash(index: hw.Index, stubs: dict[str, Any]) -> None:
+    options: dict[str, Any] = {"evidence": ("influence", "lexical"), "candidates": ("lexical", 2)}
+    answer = hw.ask(index, ASKED, **options, top=3)
+    assert [one.score for one in answer.proponents].count(None) == 1
+    (line,) = [line for line in repr(answer).splitlines() if index.ids[7] in line]
+    assert line.split()[2:4] == ["-", "-"]
+
+
+def test_an_order_shows_only_what_is_evidence(index: hw.Index, stubs: dict[str, Any]) -> None:
+    stubs["lexical"][:] = 0
+    answer = hw.ask(index, ASKED, evidence=("lexical",), fusion="lexical")
+    assert answer.proponents == []
+    stubs["lexical"][4] = 2
+    answer = hw.ask(index, ASKED, evidence=("lexical", "semantic"), fusion="lexical")
+    assert [(one.position, one.kind) for one in answer.proponents] == [(4, "lexical")]
+    stubs["semantic"][:] = -1
+    for fusion in ("rrf", "semantic"):
+        answer = hw.ask(index, ASKED, evidence=("semantic",), fusion=fusion)
+        assert answer.proponents == []
+
+
+def test_examples_and_percentiles_are_of_those_that_take_part(
+    index: hw.Index, stubs: dict[str, Any]
+) -> None:
+    some = [index.ids[i] for i in (1, 5, 8, 9)]
+    for kind in ("lexical", "semantic"):
+        stubs[kind][[i for i in range(len(index)) if index.ids[i] not in some]] = np.nan
+    answer = hw.ask(index, ASKED, evidence=("lexical",), ids=some, fusion="lexical")
+    assert answer.examples == 4
+    assert [(one.position, one.percentile) for one in answer.proponents] == [(5, 75.0), (1, 50.0)]
+
+
+def test_queries_without_a_candidate_are_answered_without_influence(
+    index: hw.Index, stubs: dict[str, Any]
+) -> None:
+    for kinds in (("influence", "lexical"), ("influence",)):
+        options: dict[str, Any] = {"evidence": kinds, "candidates": ("lexical", 3), "top": 2}
+        stubs["lexical"][:] = 0
+        for fusion in ("rrf", "influence"):
+            (answer,) = hw.ask(index, [ASKED], fusion=fusion, **options)
+            assert answer.proponents == answer.opponents == []
+            assert answer.judgement.stands_out is None
+            assert any("no candidate" in note for note in answer.notes)
+            assert answer.kinds["influence"].title == "TrackStar"
+            assert answer.kinds["influence"].examples == 0
+            assert "hw.TrackStar()" in answer.reproduce["python"]
+            assert repr(answer)
+        stubs["lexical"][[5, 1, 7]] = 3, 2, 2
+        assert hw.ask(index, ASKED, **options).proponents
+
+
+def test_the_kind_of_the_candidates_is_scored_once(
+    index: hw.Index, stubs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[hw.Query] = []
+    scores = Stub.scores
+
+    def counted(self: Stub, query: hw.Query) -> Any:
+        asked.append(query)
+        return scores(self, query)
+
+    monkeypatch.setattr(Stub, "scores", counted)
+    hw.ask(index, ASKED, evidence=("influence", "lexical"), candidates=("lexical", 2))
+    assert asked == [ASKED]
+
+
+def test_methods_of_other_kinds_are_asked_again(index: hw.Index, stubs: dict[str, Any]) -> None:
+    options: dict[str, Any] = {"evidence": ("lexical", "semantic")}
+    told = hw.ask(
+        index, ASKED, lexical=hw.BM25(k1=2.0), semantic=hw.Random(), entailment=lambda *_: 0.0,
+        **options,
+    ).reproduce  # fmt: skip
+    for said in ("lexical=hw.BM25(k1=2.0)", "semantic=hw.Random()", "entailment=entailment"):
+        assert said in told["python"]
+        assert said in told["left_out"]
+    assert "k1" not in told["command"]
+    fused = hw.Fusion(hw.BM25(), hw.Random())
+    told = hw.ask(index, ASKED, lexical=fused, **options).reproduce
+    assert told["left_out"] == "lexical=lexical"
+    assert "left_out" not in hw.ask(index, ASKED, **options).reproduce
+
+
+def test_a_token_in_two_spans_counts_once() -> None:
+    rows = [
+        {"id": "both", "text": "One saw the grey owl fly. Then the owl fly home to rest came."},
+        {"id": "one", "text": "One saw the grey owl fly."},
+        {"id": "rest", "text": "owl fly home to rest, they said"},
+    ]
+    index = hw.Index.build(None, Texts(), hw.Corpus.from_documents(rows), None)
+    query = hw.Query("We:", " saw the grey owl fly home to rest")
+    answer = hw.ask(index, query, evidence=("verbatim",), fusion="verbatim")
+    verbatim = hw.Verbatim.open(index)
+    words = verbatim.tokenizer.encode("saw the grey owl fly home to rest").ids
+    surprise = -verbatim.log_probabilities(words)
+    scores = {one.id: one.score for one in answer.proponents}
+    assert {span["text"] for span in answer.spans} == {
+        "saw the grey owl fly",
+        "owl fly home to rest",
+    }
+    assert scores["both"] == pytest.approx(surprise.sum(), rel=1e-5)
+    assert scores["one"] == pytest.approx(surprise[:5].sum(), rel=1e-5)
+    assert scores["rest"] == pytest.approx(surprise[3:].sum(), rel=1e-5)
+    assert answer.kinds["verbatim"].title == "Verbatim (words)"

@@ -189,3 +189,64 @@ def test_estimate(hw: Command, model: Path, corpus: Path) -> None:
     table = hw("estimate", model, corpus)
     for said in ("tokens/s", "peak memory", "coverage", "every document"):
         assert said in " ".join(table.out.split())
+
+
+def test_a_prompt_that_begins_with_a_dash(hw: Command, built: Path, model: Path) -> None:
+    first = hw("ask", built, "--json", "--model", model, "--top", 2, "--", "-Peru is", "-Lima").json
+    again = shlex.split(first["reproduce"]["command"])
+    assert again[-3:] == ["--", "-Peru is", "-Lima"]
+    assert again[again.index("--model") + 1] == str(model)
+    second = hw(*again[1:3], "--json", *again[3:])
+    assert second.code == 0, second.err
+    assert second.json["proponents"] == first["proponents"]
+
+
+def test_query_sets_of_ours_and_prompts_alone(hw: Command, built: Path, tmp_path: Path) -> None:
+    fast = ("--top", 1, "--no-tokens", "--no-calibrate", "--json", "--max-tokens", 3)
+    told = hw("ask", built, "--queries", "arithmetic", *fast)
+    assert told.code == 0, told.err
+    assert told.lines[0]["name"] == "arithmetic-01"
+    path = tmp_path / "q.jsonl"
+    path.write_text('{"prompt": "Peru is", "id": 7}\n{"prompt": "a", "completion": " b"}\n')
+    alone, given = hw("ask", built, "--queries", path, *fast).lines
+    assert alone["name"] == "7"
+    assert alone["completion"]
+    assert any("model's own" in note for note in alone["notes"])
+    assert (given["completion"], given["notes"]) == (" b", given["notes"])
+    assert not any("model's own" in note for note in given["notes"])
+    assert "open prompt" in hw("rank", built, "--queries", "open").error
+    assert hw("rank", built, "--queries", "arithmetic", "--json").code == 0
+
+
+def test_held_out_queries_of_a_part(hw: Command, built: Path, queries: Path) -> None:
+    words = ("--queries", queries, "--json", "--eval-queries", queries)
+    assert hw("rank", built, *words, "--method", "bm25+trackstar").code == 0
+    assert "task Hessian" in hw("rank", built, *words, "--method", "bm25+logra").error
+    wrong = hw("rank", built, "--queries", queries, "--method", "bm25+gradcos", "--damping", 0.3)
+    assert "does not take these options" in wrong.error
+
+
+def test_a_ranking_is_saved_as_json(
+    hw: Command, built: Path, queries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headwater.methods import scoring
+
+    made = [scoring.Ranked("a", float("-inf"), 1)]
+    monkeypatch.setattr(scoring, "rank", lambda *_, **__: made)
+    file = tmp_path / "r.jsonl"
+    assert hw("rank", built, "--queries", queries, "--out", file).code == 0
+    assert (
+        json.loads(file.read_text(), parse_constant=lambda _: pytest.fail("no JSON"))["score"]
+        is None
+    )
+
+
+def test_estimate_without_a_model(hw: Command, corpus: Path) -> None:
+    ended = hw("estimate", "-", corpus, "--json")
+    assert ended.code == 0, ended.err
+    told = ended.json
+    assert (told["documents"], told["counted"]) == (19, True)
+    assert min(*told["disk_bytes"].values(), *told["peak_memory_bytes"].values()) > 0
+    table = " ".join(hw("estimate", "-", corpus).out.split())
+    for said in ("19 documents", "lexical", "verbatim", "more on disk", "of memory"):
+        assert said in table

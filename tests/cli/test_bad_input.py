@@ -128,8 +128,11 @@ def test_query_files_that_cannot_be(hw: Command, tmp_path: Path, built: Path) ->
     }
     for text, said in cases.items():
         path.write_text(text)
-        error = hw("ask", built, "--queries", path).error
+        error = hw("rank", built, "--queries", path).error
         assert all(word in error for word in said), error
+    for line in ('{"prompt": "a", "instead_of": " b"}', '{"prompt": [{"role": "user"}]}'):
+        path.write_text(line + "\n")
+        assert "completion" in hw("ask", built, "--queries", path).error
     assert "cannot be read" in hw("ask", built, "--queries", tmp_path / "none").error
     assert "both given" in hw("ask", built, "a", " b", "--queries", path).error
     assert "--queries FILE" in hw("rank", built).error

@@ -29,12 +29,18 @@ def test_an_index_of_texts(hw: Command, corpus: Path, tmp_path: Path) -> None:
     second = hw(*again[1:], "--json").json
     assert second["proponents"] == answer["proponents"]
     table = hw("ask", out, PROMPT, COMPLETION, *kinds)
+    assert "Verbatim (words)" in table.out
     assert "rank by each kind" in table.out
     assert "a match is not a cause" in table.out
     told = hw("inspect", out)
     assert "every checksum" in told.out
-    assert "lexical/" in told.out
-    assert "verbatim/" in told.out
+    flat = " ".join(told.out.split())
+    for said in ("19 documents", "none: texts only", "BM25 (k1 1.5", "by the tokenizer words"):
+        assert said in flat, said
+    assert " 0 tokens" not in flat
+    kept = hw("inspect", out, "--json").json["evidence"]
+    assert {one["kind"] for one in kept} == {"lexical", "verbatim"}
+    assert all((out / one["folder"]).is_dir() for one in kept)
     (array,) = (out / "verbatim").glob("*/array-*.bin")
     good = array.read_bytes()
     array.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
@@ -45,7 +51,8 @@ def test_an_index_of_texts(hw: Command, corpus: Path, tmp_path: Path) -> None:
         ((PROMPT, COMPLETION, *kinds, "--fusion", "semantic"), "Unknown fusion"),
         ((PROMPT, COMPLETION, "--evidence", "gossip"), "Unknown kinds"),
         ((PROMPT, COMPLETION, "--candidates", "lexical"), "KIND:COUNT"),
-        ((PROMPT, *kinds), "where its model is"),
+        ((PROMPT, *kinds), "made of texts alone"),
+        ((PROMPT, *kinds, "--model", corpus.parent), "made of texts alone"),
     ):
         assert said in hw("ask", out, *words).error
     assert "Features need a model" in hw("index", "-", corpus, tmp_path / "other").error

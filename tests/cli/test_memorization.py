@@ -13,6 +13,7 @@ import headwater
 from headwater.corpus.document import Document
 from headwater.tasks.causal_lm import CausalLM
 from headwater.tasks.texts import Texts
+from infini_gram_files import write
 from models import byte_tokenizer, tiny_llama
 
 LINES = [
@@ -114,6 +115,35 @@ def test_given_outputs_and_another_tokenizer(
     assert "again by words" in words.json["manner"]
     assert words.json["groups"][0]["windows"] == whole["windows"]
     assert 0 < words.json["groups"][0]["match"]["value"] <= 1
+
+
+def test_a_corpus_that_others_have_indexed(
+    hw: Command, tmp_path: Path, texts: Path, learnt: Path
+) -> None:
+    """The same counts from a folder in infini-gram's format, whatever OUT holds."""
+    lines = [{"prompt": line[:16], "completion": line[16:]} for line in LINES]
+    file = write_rows(tmp_path / "o.jsonl", lines)
+    tokenizer = byte_tokenizer()
+    documents = [doc.content["text"] for doc in headwater.Index.open(texts).stream()]
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in documents]
+    folder = write(tmp_path / "theirs", [ids[:5], ids[5:]])
+    index = tmp_path / "index"
+    headwater.Index.build(index, Texts(), headwater.Corpus.from_documents(rows()), features=None)
+    command = ("memorization", "--outputs", file, "--model", learnt, "--json")
+    own = hw(*command, texts)
+    assert own.code == 0, own.err
+    theirs = hw(*command, index, "--corpus", folder, "--corpus-tokenizer", learnt)
+    assert theirs.code == 0, theirs.err
+    assert theirs.json["groups"] == own.json["groups"]
+    assert theirs.json["groups"][0]["categories"]["segmental"]["windows"] > 10
+    for words in (
+        ("--corpus", folder),
+        ("--corpus-tokenizer", learnt),
+        ("--corpus", folder, "--corpus-tokenizer", learnt, "--tokenizer", "words"),
+    ):
+        assert "--corpus FOLDER with --corpus-tokenizer NAME" in hw(*command, index, *words).error
+    nowhere = ("--corpus", tmp_path, "--corpus-tokenizer", learnt)
+    assert "no infini-gram index" in hw(*command, index, *nowhere).error
 
 
 def test_plain_text_prompts_and_the_indexs_own_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -182,3 +183,26 @@ def test_a_language_models_scores_equal_the_dense_matrix() -> None:
         total += np.array([float((v * own(chunk)).sum()) for chunk in chunks])
     assert name in factor
     assert np.abs(found - total).max() / np.abs(total).max() < 1e-6
+
+
+def test_factors_are_kept_and_fitted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    t = hw.CausalLM(tiny_gpt2(), byte_tokenizer())
+    corpus = hw.Corpus.from_documents([{"text": sentence} for sentence in SENTENCES])
+    index = hw.Index.build(tmp_path / "index", t, corpus, None)
+    query = hw.Query("The capital of Peru is", " Lima")
+    first = hw.scores(index, query, method=EKFAC())
+    (kept,) = (tmp_path / "index" / "curvature").glob("*/factors.safetensors")
+
+    def never(*_: Any) -> None:
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr("headwater.index.kept_factors.fit_factors", never)
+    again = hw.Index.open(tmp_path / "index", t)
+    assert (hw.scores(again, query, method=EKFAC()) == first).all()
+    with pytest.raises(AssertionError, match="fitted again"):  # another fit is another store
+        hw.scores(again, query, method=EKFAC(seed=1))
+    with torch.no_grad():
+        next(t.model.parameters()).add_(0.1)
+    with pytest.raises(AssertionError, match="fitted again"):  # and so are other weights
+        hw.scores(index, query, method=EKFAC())
+    assert kept.exists()

@@ -17,6 +17,7 @@ from headwater.evaluation.reranking import (
     candidate_sets,
     compare,
     per_query,
+    rank_all,
     rank_candidates,
     same_target,
 )
@@ -151,8 +152,41 @@ def test_without_a_score_there_is_no_rank(index: hw.Index) -> None:
 
     (found,) = rank_candidates(index, [asked[0].query()], Known(partly), sets)
     assert "0-gold-1" not in found
-    assert found == sorted(found)  # equal scores: by id
     assert len(found) == len(sets[0]) - 1
+
+
+def test_ties_are_ordered_by_lot_and_zero_is_no_find(index: hw.Index) -> None:
+    """Gold comes first by its id; all that it has is what all others have."""
+    asked = [QueryItem(f"q{n}", "t", "It is", " x", gold=("0-gold-1",)) for n in range(3)]
+    every = [np.arange(len(index))] * 3
+    queries = [item.query() for item in asked]
+    equal, nothing = Known(lambda query, name: 1.0), Known(lambda query, name: 0.0)
+    places = []
+    for seed in range(40):
+        (ranked, *_) = rank_all(index, queries, equal, len(index), seed)
+        assert sorted(map(str, ranked)) == sorted(index.ids)
+        assert rank_candidates(index, queries, equal, every, seed)[0] == ranked
+        assert rank_all(index, queries, equal, 5, seed)[0] == ranked[:5]
+        places.append(ranked.index("0-gold-1"))
+    assert 0.35 < np.mean(places) / len(index) < 0.65
+    assert np.std(places) / len(index) > 0.2
+    for protocol in ("open", "ftrace"):
+        found = compare(index, asked, [nothing], protocol=protocol, depth=len(index))
+        result = found.rows[0].result
+        assert (result.mrr.value, result.success.value, result.recall.value) == (0.0, 0.0, 0.0)
+    # What scores less than nothing stands after all that scores nothing.
+    signed = Known(lambda query, name: -float(name == "0-gold-1"))
+    assert rank_all(index, queries, signed, len(index))[0] == [None] * 170 + ["0-gold-1"]
+    assert rank_candidates(index, queries, signed, every)[0] == [None] * 170 + ["0-gold-1"]
+
+
+def test_bm25_finds_nothing_where_no_word_is_shared(index: hw.Index) -> None:
+    asked = [QueryItem("q", "t", "Wherever", " zebras", gold=("0-gold-1",))]
+    for protocol in ("open", "ftrace"):
+        found = compare(index, asked, [hw.BM25()], protocol=protocol, lexical=hw.BM25())
+        assert found.rows[0].result.mrr.value == 0.0
+    sets = candidate_sets(index, asked, Candidates(0, 0, 50), hw.BM25())
+    assert [index.ids[i] for i in sets[0]] == ["0-gold-1"]
 
 
 def test_candidates_inflate_and_differences_are_paired(index: hw.Index) -> None:
@@ -214,9 +248,11 @@ def test_gold_that_is_not_there(index: hw.Index) -> None:
     [
         ({"items": []}, "no query"),
         ({"methods": []}, "no method"),
+        ({"methods": [hw.BM25(), hw.BM25()]}, "more than once; found BM25"),
         ({"protocol": "closed"}, "no such protocol.*open or ftrace"),
         ({"k": 0}, "k is not usable"),
         ({"k": 20, "depth": 10}, "k is not usable"),
+        ({"k": 0, "protocol": "ftrace"}, "k is not usable"),
         ({"items": [QueryItem("o", "t", "It is")]}, "o cannot be evaluated.*no completion"),
         ({"items": [QueryItem("o", "t", "It is", " x")]}, "o cannot be evaluated.*no gold"),
     ],
@@ -225,3 +261,10 @@ def test_refuses(index: hw.Index, change: dict[str, Any], said: str) -> None:
     given: dict[str, Any] = {"items": items(), "methods": [Known(mixed)]} | change
     with pytest.raises(InputError, match=said):
         compare(index, given.pop("items"), given.pop("methods"), **given)
+
+
+def test_a_cut_beyond_the_depth_of_another_protocol_and_two_of_a_kind(index: hw.Index) -> None:
+    found = compare(index, items(), [Known(mixed)], protocol="ftrace", k=200, lexical=Known(mixed))
+    assert found.rows[0].result.recall.value == 1.0
+    two = compare(index, items(), [hw.BM25(), hw.BM25(k1=0.9)])
+    assert len(two.rows) == 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -98,6 +100,80 @@ def test_the_best_of_fewer_candidates_than_are_asked_for() -> None:
     assert [top.opponent_positions for top in found] == [[0, 1, 2], [5, 7, 6]]
 
 
+class Wide(Method):
+    """Scores for many queries and documents, made block by block, some of them NaN."""
+
+    name, title, unit, additive, needs = "wide", "Wide", "points", False, "nothing"
+
+    def __init__(self, seed: int, missing: bool = True, step: int = 500) -> None:
+        self.seed, self.missing, self.step = seed, missing, step
+
+    def stream(self, index: Any, queries: Any, modules: Any = None, among: Any = None) -> Any:
+        for first in range(0, len(index), self.step):
+            rng = np.random.default_rng([self.seed, first])
+            width = min(self.step, len(index) - first)
+            block = rng.integers(-9, 30, (len(queries), width)).astype(np.float32)
+            if self.missing:
+                block[:, rng.random(width) < 0.2] = np.nan
+                block[rng.random(block.shape) < 0.01] = np.nan
+            if among is not None:
+                block[:, ~among[first : first + width]] = np.nan
+            yield first, block
+
+
+class Few:
+    """As much of an index as such methods look at."""
+
+    def __init__(self, documents: int) -> None:
+        order = np.random.default_rng(0).permutation(documents)
+        self.documents, self.examples = documents, SimpleNamespace(id_order=order)
+        self.has_features = True
+
+    def __len__(self) -> int:
+        return self.documents
+
+
+def rows_of(method: Any, index: Any, queries: list[hw.Query]) -> Any:
+    rows = np.full((len(queries), len(index)), np.nan, dtype=np.float32)
+    for first, block in method.stream(index, queries):
+        rows[:, first : first + block.shape[1]] = block
+    return rows
+
+
+def test_many_queries_score_as_whole_rows_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.evidence.sparse.CELLS", 999)
+    index: Any = Few(1700)
+    queries = [QUERY] * 7
+    one, other = Wide(1), Wide(2)
+    rows = [rows_of(method, index, queries) for method in (one, other)]
+    order = index.examples.id_order
+    right = sum(np.stack([reciprocal_ranks(r, order, 60, 40) for r in part]) for part in rows)
+    right[np.isnan(rows[0]) & np.isnan(rows[1])] = np.nan
+    found = rows_of(Fusion(one, other, depth=40), index, queries)
+    assert np.isnan(right).any()
+    assert np.array_equal(found, right.astype(np.float32), equal_nan=True)
+    two = rows_of(TwoStage(one, other, candidates=30), index, queries)
+    for row, first, then in zip(two, *rows, strict=True):
+        best = best_first(first, order, 30)
+        assert np.array_equal(row[best], then[best], equal_nan=True)
+        assert np.isfinite(row).sum() == np.isfinite(then[best]).sum()
+
+
+@pytest.mark.parametrize("combined", [Fusion, TwoStage])
+def test_memory_is_not_queries_times_documents(
+    combined: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater.evidence.sparse.CELLS", 1 << 16)
+    index: Any = Few(200_000)
+    methods = [Wide(seed, missing=False, step=2000) for seed in (1, 2)]
+    tracemalloc.start()
+    for _, block in combined(*methods).stream(index, [QUERY] * 30):
+        assert len(block) == 30
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * 30 * 200_000  # less than two bytes for each
+
+
 def test_what_is_refused() -> None:
     with pytest.raises(InputError, match="at least two"):
         Fusion(hw.GradDot())
@@ -106,7 +182,7 @@ def test_what_is_refused() -> None:
     with pytest.raises(InputError, match="must be candidates"):
         TwoStage(hw.GradDot(), hw.GradCos(), candidates=0)
     first = Fixed([8, 7, 6, 5, 4, 3, 2, 1])
-    with pytest.raises(InputError, match="where its model is"):
+    with pytest.raises(InputError, match="made of texts alone"):
         hw.scores(texts(), QUERY, method=TwoStage(first, hw.GradDot()))
 
 
@@ -123,3 +199,20 @@ def test_names_of_combined_methods() -> None:
     for name in ("bm25:x:gradcos", "bm25:5", "bm25+", "bm25+nothing"):
         with pytest.raises(InputError):
             method_by_name(name)
+
+
+@pytest.mark.parametrize("name", ["bm25+logra", "bm25:5:logra", "bm25:5:logra+random"])
+def test_options_reach_the_parts_that_have_them(name: str) -> None:
+    made = method_by_name(name, damping=0.3, k1=2.0)
+    found: list[Any] = [made]
+    for one in found:
+        for inner in (*getattr(one, "methods", ()), *(getattr(one, n, 0) for n in PARTS)):
+            found += [inner] if isinstance(inner, Method) else []
+    (logra,) = [one for one in found if isinstance(one, hw.LoGra)]
+    (lexical,) = [one for one in found if isinstance(one, hw.BM25)]
+    assert (logra.damping, lexical.k1) == (0.3, 2.0)
+    with pytest.raises(InputError, match="does not take these options.*mixing"):
+        method_by_name(name, damping=0.3, mixing=0.5)
+
+
+PARTS = ("first", "then")

@@ -2,58 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import headwater as hw
 from headwater.engine.errors import DamageError, InputError
 from headwater.evidence.infini_gram import InfiniGram
 from headwater.evidence.spans import Tracing, trace
 from headwater.evidence.tokenizer import TextTokenizer
 from headwater.evidence.verbatim import Verbatim
+from infini_gram_files import write
 from models import SENTENCES, byte_tokenizer
 from phrase_models import check, letters, text_index, wide
-
-
-def write(
-    folder: Path,
-    shards: Sequence[Sequence[Sequence[int]]],
-    *,
-    width: int = 2,
-    pointer: int | None = None,
-    metadata: bool = False,
-    numbered: bool = True,
-) -> Path:
-    """The format by its definition: suffixes sorted as byte strings, little-endian throughout."""
-    folder.mkdir(exist_ok=True)
-    for number, documents in enumerate(shards):
-        name = f".{number}" if numbered else ""
-        text, starts = b"", []
-        for ids in documents:
-            starts.append(len(text))
-            text += b"\xff" * width + np.array(ids, dtype=f"<u{width}").tobytes()
-        order = sorted(range(0, len(text), width), key=lambda place: text[place:])
-        size = pointer or max(1, int(np.ceil(np.log2(len(text)) / 8)))
-        (folder / f"tokenized{name}").write_bytes(text)
-        table = b"".join(place.to_bytes(size, "little") for place in order)
-        (folder / f"table{name}").write_bytes(table)
-        (folder / f"offset{name}").write_bytes(np.array(starts, dtype="<u8").tobytes())
-        if metadata:
-            lines = [
-                json.dumps({"path": f"f{number}", "linenum": i, "metadata": {"url": f"u{i}"}})
-                + "\n"
-                for i in range(len(documents))
-            ]
-            (folder / f"metadata{name}").write_text("".join(lines))
-            sizes = [len(line) for line in lines]
-            offsets = np.cumsum([0, *sizes])[:-1]
-            (folder / f"metaoff{name}").write_bytes(offsets.astype("<u8").tobytes())
-    return folder
 
 
 @given(
@@ -103,6 +65,10 @@ def test_traces_like_our_own(tmp_path):
     assert theirs.source(0) == ("f0:0", {"url": "u0", "path": "f0", "linenum": 0})
     assert theirs.source(3)[0] == "f1:1"
     assert found[0].documents[0].url is not None
+
+
+def test_public_names():
+    assert (hw.InfiniGram, hw.trace) == (InfiniGram, trace)
 
 
 def test_one_shard_without_a_number_and_no_metadata(tmp_path):

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 import headwater as hw
 from headwater.engine.errors import DamageError, InputError
 from headwater.evidence.lexical import BM25
-from headwater.evidence.store import damaged_stores
+from headwater.index.store import damaged_stores
 from headwater.tasks.texts import Texts
 from models import SENTENCES, byte_tokenizer
 
@@ -116,9 +116,9 @@ def test_the_files_are_those_of_bm25s(index: hw.Index) -> None:
 @settings(max_examples=40, deadline=None)
 @given(text=st.text(max_size=40))
 def test_words_are_split_as_bm25s_splits_them(text: str) -> None:
-    from headwater.evidence.lexical import _Numbers, _stem, _stop_words
+    from headwater.evidence.lexical import _Numbers, _stem, stop_words_of
 
-    numbers = _Numbers(_stem("english"), _stop_words("english"))
+    numbers = _Numbers(_stem("english"), stop_words_of("english"))
     mine = [numbers[word] for word in BM25()._split(text.lower())]
     names = {number: stem for stem, number in numbers.stems.items()}
     assert [names[n] for n in mine if n >= 0] == terms(text)

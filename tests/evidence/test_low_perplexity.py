@@ -394,6 +394,21 @@ def test_every_window_token_by_token() -> None:
         assert w.domain == ("song" if w.prompt in (0, 2) else "words")
 
 
+def test_a_token_across_the_border_of_prompt_and_output_shifts_nothing() -> None:
+    """The first token " capital" is half the prompt's: it is cut, and what follows is exact."""
+    task = learnt()
+    output = "tal of Peru is Lima."
+    (made,) = given_outputs(task, [("The capi", output)])
+    assert task.tokenizer.decode(made.ids[:1]) == " capital"
+    sure = replace(made, p=[0.99] * len(made.ids))
+    lookup = Lookup(Naive(SENTENCES, task.tokenizer))
+    found = memorization(task, [sure], lookup, Settings(length=2))
+    first, *others = found.windows
+    assert (first.text, output[slice(*first.characters)]) == (" capital of", "tal of")
+    assert len(others) == len(made.ids) - 2
+    assert all(output[slice(*window.characters)] == window.text for window in others)
+
+
 def test_a_learnt_song_is_found_and_stands_out_from_chance() -> None:
     task = learnt()
     made = outputs(task)

@@ -95,7 +95,7 @@ def test_best_keeps_the_order_of_a_keeper() -> None:
         k = int(rng.integers(1, 70))
         there = np.flatnonzero(~np.isnan(scores))
         keeper = Keeper(k)
-        keeper.offer(-scores[there], np.asarray(names)[there], there)
+        keeper.offer(-scores[there], index.examples.id_order[there], there)
         positions, values = best(index, np.arange(60), scores, k)
         assert positions.tolist() == keeper.positions.tolist()
         assert values.tolist() == (-keeper.values).tolist()

@@ -183,13 +183,17 @@ def test_stores_are_kept_and_made_again(tmp_path: Path, monkeypatch: Any) -> Non
     with pytest.raises(DamageError, match=r"whitening\.safetensors is damaged"):
         RepSim(whiten=True, storage="float32")._opened(again)
     paths[0].write_bytes(whole)
-    again.append(
-        corpus_of(["Lima, once more"]).__class__.from_documents(
-            [{"id": "n", "text": "Quito it is"}]
-        )
-    )
+    again.append(hw.Corpus.from_documents([{"id": "n", "text": "Quito it is"}]))
+    run: list[int] = []
+    kept = hw.Index.chunks
+    monkeypatch.setattr(hw.Index, "chunks", lambda self, at: run.extend(at) or kept(self, at))
     grown = hw.scores(again, hw.Query(*QUERY), method=RepSim(storage="float32"))[0]
     assert np.allclose(grown, naive(again.task, [*TEXTS, "Quito it is"], -1, "last"), atol=1e-6)
+    assert sorted(run) == list(range(len(TEXTS) // 3 * 3, len(TEXTS) + 1))  # full parts stay
+    found = hw.scores(again, hw.Query(*QUERY), method=method)
+    fresh = index_of([*TEXTS, "Quito it is"])  # whitened by the covariance of all of them
+    assert np.allclose(found, hw.scores(fresh, hw.Query(*QUERY), method=method), atol=1e-5)
+    assert len(run) == len(TEXTS) + 1 - len(TEXTS) // 3 * 3 + len(TEXTS) + 1
 
 
 def test_states_that_are_not_finite() -> None:

@@ -23,7 +23,7 @@ from headwater.engine.errors import DamageError, InputError, NumericError
 from headwater.evidence import embeddings
 from headwater.evidence.encoder import TransformerEncoder, load_encoder, pieces
 from headwater.evidence.semantic import Dense
-from headwater.evidence.store import damaged_stores
+from headwater.index.store import damaged_stores
 from headwater.tasks.texts import Texts
 from models import SENTENCES, byte_tokenizer
 
@@ -141,13 +141,36 @@ def test_opening_asks_the_encoder_nothing(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("i/semantic/*/record.json"))) == 2
 
 
-def test_a_grown_corpus_is_embedded_anew(tmp_path: Path) -> None:
-    index, method = index_of(TEXTS, tmp_path / "i"), Dense(Hashes(), storage="float32")
+def test_what_is_appended_is_all_that_is_embedded(tmp_path: Path, monkeypatch: Any) -> None:
+    """Three parts: of the last, which was not full, all; of the others none."""
+    monkeypatch.setattr(embeddings, "PART", 5)
+    index, encoder = index_of(TEXTS, tmp_path / "i"), Hashes()
+    method = Dense(encoder, storage="float32")
     hw.scores(index, hw.Query("", "Lima"), method=method)
+    assert len(TEXTS) % 5
     index.append(hw.Corpus.from_documents([{"id": "new", "text": "Lima, once more"}]))
+    read: list[int] = []
+    kept = hw.Index.documents
+    monkeypatch.setattr(
+        hw.Index, "documents", lambda self, at: read.extend(list(at)) or kept(self, at)
+    )
     grown = hw.scores(index, hw.Query("", "Lima"), method=method)[0]
     assert np.allclose(grown, naive([*TEXTS, "Lima, once more"], "Lima"), atol=1e-6)
+    assert sorted(read) == list(range(len(TEXTS) // 5 * 5, len(TEXTS) + 1))
     assert index.verify() == []
+    assert damaged_stores(index.path) == []
+
+
+def test_of_damaged_parts_only_these_are_made_again(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(embeddings, "PART", 3)
+    index, encoder = index_of(TEXTS, tmp_path / "i"), Hashes()
+    right = hw.scores(index, hw.Query("", "Lima"), method=Dense(encoder))
+    (path,) = index.path.glob("semantic/*/00001.safetensors")
+    path.write_bytes(path.read_bytes()[:-1])
+    encoder.asked = 0
+    assert np.array_equal(hw.scores(index, hw.Query("", "Lima"), method=Dense(encoder)), right)
+    assert encoder.asked == 1 + 1  # the part, and the query
+    assert damaged_stores(index.path) == []
 
 
 def test_a_killed_build_goes_on_with_its_finished_parts(tmp_path: Path, monkeypatch: Any) -> None:
@@ -311,6 +334,21 @@ def folder_of(path: Path, pooling: str, **files: Any) -> Path:
     for name, value in ({"modules": kinds} | files).items():
         (path / f"{name}.json").write_text(json.dumps(value))
     return path
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "merges.txt", "spiece.model", "tokenizer.json"])
+def test_another_tokenizer_is_another_encoder(tmp_path: Path, name: str) -> None:
+    folder = folder_of(tmp_path / "tiny", "cls_token")
+    (folder / "README.md").write_text("one")
+    made = [load_encoder(folder).describe()]
+    for text in ("a b", "a c"):
+        path = folder / name
+        before = path.read_text() if path.exists() else ""
+        path.write_text(f"{before} {text}")
+        made.append(load_encoder(folder).describe())
+    (folder / "README.md").write_text("two")
+    assert load_encoder(folder).describe() == made[-1]
+    assert made[0] != made[1] != made[2]
 
 
 @pytest.mark.parametrize("pooling", ["mean_tokens", "cls_token", "lasttoken"])

@@ -17,15 +17,23 @@ import headwater as hw
 import headwater.evidence.phrases as phrases
 import headwater.evidence.token_store as token_store
 import headwater.evidence.verbatim as module
+import headwater.index.store as store
 from headwater.engine.errors import DamageError, InputError
 from headwater.engine.files import write_atomic
 from headwater.evidence.phrases import Match
-from headwater.evidence.store import damaged_stores
 from headwater.evidence.token_store import build_cost, token_type
 from headwater.evidence.tokenizer import TextTokenizer
 from headwater.evidence.verbatim import Verbatim
 from models import SENTENCES, byte_tokenizer
-from phrase_models import check, letters, naive_find, text_index, token_index, wide
+from phrase_models import (
+    check,
+    letters,
+    naive_find,
+    naive_longest,
+    text_index,
+    token_index,
+    wide,
+)
 
 DOCUMENTS = [[0, 1, 0, 1, 2], [1, 2], [3], [0, 1, 2, 0], [2, 2, 2, 2]]
 TEXTS = [*SENTENCES, "Café Lima: 🙂🙃 Peru, naïve.", "the capital of Peru", "the capital of Peru"]
@@ -150,6 +158,52 @@ def test_a_sample_is_of_the_occurrences_and_no_matter_of_shards(monkeypatch):
     assert set(by_rank) <= set(parts.find([1]))
 
 
+@pytest.mark.parametrize("limit", [phrases.SAMPLE_IN_ORDER, 3])
+def test_a_sample_makes_only_what_it_gives(monkeypatch, limit):
+    documents = [[1, 2], [1, 1], [2, 1], [1, 3]] * 5
+    parts = Verbatim.open(token_index(documents), letters(), shard_tokens=9)
+    every = parts.find([1])
+    drawn = np.sort(np.random.default_rng(7).choice(len(every), 4, replace=False))
+    made = []
+    monkeypatch.setattr(phrases, "Match", lambda *pair: made.append(pair) or Match(*pair))
+    monkeypatch.setattr(phrases, "SAMPLE_IN_ORDER", limit)
+    found = parts.sample([1], 4, seed=7)
+    assert len(made) == len(found) == 4
+    if limit > 3:
+        assert found == [every[number] for number in drawn]
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=6),
+    st.lists(st.integers(0, 3), min_size=1, max_size=10),
+    st.lists(st.booleans(), min_size=6, max_size=6),
+    st.sampled_from([7, 1000]),
+)
+@settings(max_examples=40, deadline=None)
+def test_chosen_documents_are_searched_as_if_they_were_the_corpus(
+    documents, query, chosen, shard_tokens
+):
+    """A read of two occurrences at a time crosses blocks; an order of suffixes those of shards."""
+    verbatim = Verbatim.open(token_index(documents), letters(), shard_tokens=shard_tokens)
+    among = np.array(chosen[: len(documents)])
+    held = [ids if keep else [9] for ids, keep in zip(documents, among, strict=True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phrases, "READ", 2)
+        longest = [naive_longest(held, query[start:]) for start in range(len(query))]
+        assert verbatim.longest_matches(query, among=among).tolist() == longest
+        for size in (1, 2):
+            right = naive_find(held, query[:size])
+            assert verbatim.count(query[:size], among) == len(right)
+            for most in (phrases.SAMPLE_IN_ORDER, 1):
+                patch.setattr(phrases, "SAMPLE_IN_ORDER", most)
+                for limit in (2, 100):
+                    found = verbatim.sample(query[:size], limit, 0, among)
+                    places = [(match.position, match.offset) for match in found]
+                    assert places == sorted(set(places))
+                    assert set(places) <= set(right)
+                    assert len(places) == min(limit, len(right))
+
+
 def test_an_unknown_word_matches_nothing():
     index = text_index(["a b zebra c", "a yak c"])
     verbatim = Verbatim.open(index, letters_with_unknown())
@@ -213,16 +267,84 @@ def test_opening_again_builds_nothing(tmp_path, monkeypatch):
         Verbatim.open(index, letters_with_unknown(), build=False)
 
 
-@pytest.mark.parametrize("name", ["tokens-00000.bin", "array-00000.bin", "offsets-00000.bin"])
-def test_a_truncated_file_is_named(tmp_path, name):
+FILES = ["tokens-00001.bin", "offsets-00001.bin", "array-00001.bin"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damaged_files_are_named_or_made_again(tmp_path, name):
     index = token_index(DOCUMENTS, tmp_path / "index")
-    folder = Verbatim.open(index, letters()).folder
-    data = (folder / name).read_bytes()
-    (folder / name).write_bytes(data[:-2])
+    folder = Verbatim.open(index, letters(), shard_tokens=8).folder
+    whole = files(folder)
+    (folder / name).write_bytes(whole[name][:-2])
     with pytest.raises(DamageError, match=name):
+        Verbatim.open(index, letters(), build=False)
+    assert Verbatim.open(index, letters(), shard_tokens=8).count([2, 2]) == 3
+    assert files(folder) == whole
+    (folder / name).write_bytes(bytes([whole[name][0] ^ 1]) + whole[name][1:])
+    assert store.damaged_stores(index.path) == [f"verbatim/{folder.name}/{name}"]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("cut", [0, 2])
+def test_damage_in_a_build_that_was_stopped_is_not_taken_over(tmp_path, name, cut):
+    index = token_index(DOCUMENTS, tmp_path / "index")
+    folder = Verbatim.open(index, letters(), shard_tokens=8).folder
+    whole = files(folder)
+    (folder / "record.json").unlink()  # it was stopped just before
+    data = whole[name]
+    (folder / name).write_bytes((bytes([data[0] ^ 1]) + data[1:])[: len(data) - cut])
+    check(Verbatim.open(index, letters(), shard_tokens=8), DOCUMENTS, [0, 1, 2])
+    assert files(folder) == whole
+
+
+def test_an_array_of_other_tokens_is_sorted_again(tmp_path):
+    index = token_index(DOCUMENTS, tmp_path / "index")
+    folder = Verbatim.open(index, letters(), shard_tokens=8).folder
+    (folder / "record.json").unlink()
+    (folder / "shard-00001.json").unlink()  # from here on, in shards of another size
+    again = Verbatim.open(index, letters(), shard_tokens=12)
+    check(again, DOCUMENTS, [2, 2, 0, 1])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_that_do_not_fit_together(tmp_path, name):
+    index = token_index(DOCUMENTS, tmp_path / "index")
+    folder = Verbatim.open(index, letters(), shard_tokens=8).folder
+    record = json.loads((folder / "record.json").read_text())
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:-4])
+    record["files"][name]["bytes"] -= 4
+    (folder / "record.json").write_text(json.dumps(record))
+    with pytest.raises(DamageError, match=f"{name} is damaged.*for 6 tokens of 2 documents"):
         Verbatim.open(index, letters())
-    (folder / name).write_bytes(bytes([data[0] ^ 1]) + data[1:])
-    assert damaged_stores(index.path) == [f"verbatim/{folder.name}/{name}"]
+
+
+def test_tokens_that_are_given_are_taken_a_few_documents_at_a_time(monkeypatch):
+    documents = [[i % 10] * 30 for i in range(12)]
+    sizes = []
+    taken = token_store._ids_of
+
+    def counted(batch: Any, tokenizer: Any) -> Any:
+        sizes.append(sum(len(one.content["input_ids"]) for one in batch))
+        return taken(batch, tokenizer)
+
+    monkeypatch.setattr(token_store, "_ids_of", counted)
+    monkeypatch.setattr(token_store, "BATCH", 64)
+    assert Verbatim.open(token_index(documents), letters()).tokens == 360
+    assert max(sizes) < 64 + 31
+
+
+def test_stores_of_old_vocabularies_go(tmp_path):
+    index = text_index(["a river", "a sea"], tmp_path / "index")
+    Verbatim.open(index)
+    Verbatim.open(index, byte_level())
+    for number in range(3):
+        new = {"id": f"new{number}", "text": f"a river of number{number}"}
+        index.append(hw.Corpus.from_documents([new]))
+        assert Verbatim.open(index).count_text("river") == number + 2
+        assert len(list(store.stores(index.path))) == 2  # the words, and the phrases
+    Verbatim.open(index, byte_level())
+    assert len(list(store.stores(index.path))) == 3
 
 
 def test_a_grown_corpus_is_tokenised_anew(tmp_path):

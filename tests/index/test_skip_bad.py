@@ -208,3 +208,32 @@ def test_bad_rows_of_a_file_are_listed_and_counted(tmp_path: Path) -> None:
     assert [one["example"].rsplit(":", 1)[1] for one in skipped] == ["3", "5"]
     assert index.manifest["corpus"]["skipped_count"] == 2
     assert "empty" in skipped[1]["reason"]
+
+
+# -- evidence of other kinds, and the candidates of another method ---------------------------------
+
+
+def test_candidates_without_a_gradient_have_no_score() -> None:
+    """Also for those that name the documents themselves."""
+    from headwater.evaluation.reranking import rank_candidates
+
+    index = build(None, spoilt())
+    query = given_query(vectors(1, seed=4)[0])
+    search = hw.TwoStage(hw.Random(), hw.GradDot(), candidates=12)
+    row = hw.scores(index, query, method=search)[0]
+    assert np.flatnonzero(np.isnan(row)).tolist() == list(BAD)
+    (ranked,) = rank_candidates(index, [query], hw.GradDot(), [np.arange(12)])
+    assert set(ranked) == {name for i, name in enumerate(index.ids) if i not in BAD}
+    (block,) = hw.GradDot().stream(build(None, spoilt()[:5]), [query], None, np.ones(5, dtype=bool))
+    assert np.flatnonzero(np.isnan(block[1][0])).tolist() == [3]
+
+
+def test_evidence_without_gradients_knows_the_examples_that_have_none() -> None:
+    index = build(None, spoilt())
+    query = given_query(vectors(1, seed=4)[0])
+    assert np.isfinite(hw.scores(index, query, method=hw.Random())).all()
+    (top,) = hw.top(index, query, 12, method=hw.Random())
+    assert len(top.ids) == 12
+    fused = hw.scores(index, query, method=hw.Fusion(hw.Random(), hw.GradDot()))[0]
+    assert np.isfinite(fused).all()
+    assert len(hw.rank(index, query, method=hw.Random())) == 12

@@ -62,14 +62,15 @@ def test_keeping_by_blocks_is_sorting_everything(
 ) -> None:
     scores = np.array(values, dtype=np.float32)
     shuffled = np.random.default_rng(seed).permutation(len(scores))
-    names = np.array([f"id{i}" if i % 2 else f"{i:04d}" for i in shuffled])
+    names = [f"id{i}" if i % 2 else f"{i:04d}" for i in shuffled]
+    places = np.argsort(np.argsort(names))
     keeper = Keeper(k)
     edges = sorted({0, len(scores), *[min(c, len(scores)) for c in cuts]})
     for start, end in pairwise(edges):
-        keeper.offer(scores[start:end], names[start:end], np.arange(start, end))
-    right = sorted(range(len(scores)), key=lambda i: (float(scores[i]), str(names[i])))[:k]
+        keeper.offer(scores[start:end], places[start:end], np.arange(start, end))
+    right = sorted(range(len(scores)), key=lambda i: (float(scores[i]), names[i]))[:k]
     assert keeper.positions.tolist() == right
-    assert keeper.names.tolist() == names[right].tolist()
+    assert keeper.places.tolist() == places[right].tolist()
     assert keeper.values.tolist() == scores[right].tolist()
 
 
@@ -275,3 +276,21 @@ def test_damaged_norms_are_measured_again(tmp_path: Path) -> None:
     for path in (index.path / "views").iterdir():
         path.write_bytes(b"not norms")
     assert (hw.scores(index, query) == before).all()
+
+
+def test_ties_by_id_take_no_room_for_long_ids() -> None:
+    """An array of texts would be as wide as the longest id, for every example."""
+    import tracemalloc
+
+    ids = [f"n{i}" for i in range(2000)] + ["m" * 20_000]
+    x, y = np.ones((len(ids), 6), dtype=np.float32), np.ones(len(ids), dtype=np.int64)
+    made = hw.Corpus.from_columns({"x": x, "y": y}, ids=ids)
+    task = hw.Task(Mlp(), class_loss)
+    long = hw.Index.build(None, task, made, hw.Features(projection=None, storage="float32"))
+    assert long.ids[-1] == ids[-1]
+    tracemalloc.start()
+    (top,) = hw.top(long, query(), 3, method=hw.GradDot())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert top.ids == sorted(ids)[:3]  # all are equal
+    assert peak < 30e6, peak  # 160 MB as an array

@@ -127,3 +127,22 @@ def test_a_ranking_shows_both_ends() -> None:
         assert (f" {name} " in text) is there
     assert text.count("keep") == 4
     assert text.count("drop") == 3
+
+
+def test_words_that_are_the_same_are_in_sight(answer: Answer) -> None:
+    long = "before " * 100 + "the very same words" + " after" * 100
+    at = long.index("the very")
+    for spans in ([(at, at + 19)], [(at, len(long))]):
+        answer.proponents[0] = example(1, 0.25, text=long, tokens=[], spans=spans)
+        assert "\u00abthe very same words" in " ".join(shown(answer, 120).split())
+
+
+def test_instead_of_in_a_prompt_is_no_contrast(answer: Answer) -> None:
+    plain = replace(answer, query="'Tea instead of coffee is' -> ' Lima'")
+    assert "   instead of" not in shown(plain, 120)
+    assert "   instead of ' Oslo'" in shown(replace(plain, instead_of=" Oslo"), 120)
+
+
+def test_what_the_command_leaves_out(answer: Answer) -> None:
+    answer.reproduce["left_out"] = "lexical=hw.BM25(k1=2.0)"
+    assert "without lexical=hw.BM25(k1=2.0), which a command line cannot say" in shown(answer, 120)

@@ -212,6 +212,8 @@ def test_completion_for_is_greedy_and_fits_the_window() -> None:
     assert made.ids == greedy.ids
     with pytest.raises(InputError, match="fills the model's window.*fewer than 12"):
         completion_for(one, "the cat sat on the mat; the dog sat on the cat " * 2)
+    with pytest.raises(InputError, match="max_tokens is too small; expected 1 or more; found 0"):
+        completion_for(one, prompt, 0)
     one.model.generation_config.eos_token_id = [made.ids[0]]
     with pytest.raises(InputError, match="says nothing"):
         completion_for(one, prompt)

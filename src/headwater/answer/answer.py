@@ -112,7 +112,8 @@ class Answer:
     """Evidence for one query.
 
     Args:
-        prompt, completion, query: what was asked, as text and in words.
+        prompt, completion, query: what was asked, as text and in words. instead_of: what the
+            completion is compared with, in a contrast.
         target: the explained tokens. probability: the model's, of the target; None for contrasts.
         method: name and parameters. unit, additive: of its scores.
         proponents, opponents: best and worst first.
@@ -121,7 +122,8 @@ class Answer:
             for word, with the documents that hold them. picture: what all of it comes down to.
         groups: for additive methods, totals by metadata column: (value, total, examples).
         notes: what a reader should know. seconds: the cost by step.
-        reproduce: the command line and the Python that give this answer again.
+        reproduce: the `command` line and the `python` that give this answer again, and what is
+            `left_out` of the first because a command line cannot say it.
     """
 
     query: str
@@ -147,6 +149,7 @@ class Answer:
     kinds: dict[str, Kind] = field(default_factory=dict[str, Kind])
     spans: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     picture: Picture | None = None
+    instead_of: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, JSON-serialisable."""
@@ -172,8 +175,8 @@ class Answer:
             for rank, item in enumerate(items, 1):
                 text = " ".join(item.text.split())
                 short = text if len(text) <= 76 else text[:73] + "..."
-                lines.append(
-                    f"{kind:8} {rank:3}  {item.score:+10.4g}  {item.percentile:6.2f} %  "
-                    f"{item.id}  {short}"
-                )
+                # What influence has no score for (it was no candidate) has none here.
+                score = "-" if item.score is None else f"{item.score:+.4g}"
+                above = "-" if item.percentile is None else f"{item.percentile:.2f} %"
+                lines.append(f"{kind:8} {rank:3}  {score:>10}  {above:>8}  {item.id}  {short}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headwater.answer.asked import Asked
-from headwater.answer.joined import Joined, Near
+from headwater.answer.joined import Joined, Near, Rows
 from headwater.answer.kinds import Reader, reader
+from headwater.answer.own_words import TOKENS, own_words
 from headwater.engine.errors import InputError
 from headwater.engine.progress import Progress
 from headwater.evidence.fusion import best_first
-from headwater.index.selection import selected
-from headwater.methods.scoring import as_list
+from headwater.index.selection import selected, with_features
 from headwater.tasks.query import Query
 
 if TYPE_CHECKING:
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from headwater.index.index import Index
     from headwater.index.selection import Groups, Mask
     from headwater.methods.method import Method
-    from headwater.methods.view import View
+
+APART = ("index", "queries", "max_tokens")  # what is no option of an answer
 
 
 def ask(
     index: Index,
-    queries: Query | Sequence[Query],
+    queries: Query | str | Sequence[Query | str],
     *,
     method: Method | None = None,
     top: int = 10,
@@ -51,10 +52,12 @@ def ask(
     semantic: Method | None = None,
     tokenizer: str | None = None,
     entailment: Entailment | None = None,
+    max_tokens: int = TOKENS,
 ) -> Any:
     """The training examples behind an output: of one query an Answer, of several a list.
 
     Args:
+        queries: what is explained; after a prompt alone (a string) the model's own words are.
         method: of influence; TrackStar when left out.
         top: proponents and opponents shown.
         calibrate: score the nulls too (19 short extra gradients a query).
@@ -69,19 +72,24 @@ def ask(
         lexical, semantic: methods of those kinds; BM25 and Dense when left out.
         tokenizer: of the verbatim search; the model's own when left out.
         entailment: says how likely an example entails the output, for `support`.
+        max_tokens: of the words that the model is let say after a prompt.
 
     Raises:
         InputError: for a query, a column, ids, groups or a method that does not fit the index.
     """
-    given = {name: value for name, value in locals().items() if name not in ("index", "queries")}
-    wanted = as_list(queries)
+    given = {name: value for name, value in locals().items() if name not in APART}
+    wanted = [queries] if isinstance(queries, Query | str) else list(queries)
+    if not wanted:
+        raise InputError("There is no query", expected="at least one")
     answer = _answerer(index, Asked(**given))
     answers: list[Answer] = []
     with Progress("answering", len(wanted), "queries") as progress:
-        for query in wanted:
+        for one in wanted:
+            query, *notes = own_words(index, one, max_tokens) if isinstance(one, str) else (one,)
             answers.append(answer(query))
+            answers[-1].notes += notes
             progress.advance()
-    return answers[0] if isinstance(queries, Query) else answers
+    return answers[0] if isinstance(queries, Query | str) else answers
 
 
 def _answerer(index: Index, asked: Asked) -> Callable[[Query], Answer]:
@@ -89,21 +97,31 @@ def _answerer(index: Index, asked: Asked) -> Callable[[Query], Answer]:
     asked.check(index)
     among = selected(index, asked.ids, asked.groups)
     readers = {kind: _reader(index, asked, kind, among) for kind in asked.kinds_to_read}
-    near = None
+    method, near = None, _nowhere
     if "influence" in asked.evidence:
         made = _influence(index, asked, among)
+        method = made.method
         if asked.candidates is None:
-            made.prepared = made.method.prepare(index, asked.modules)
+            if not asked.streams:
+                made.prepared = method.prepare(index, asked.modules)
             if not readers:
                 return made.answer
             near = _everywhere(made)
         else:
             kind, count = asked.candidates
             first = readers.get(kind) or _reader(index, asked, kind, among)
-            near = _on_candidates(made, first, count, asked.modules)
-    listed = list(readers.values())
-    options = asked.to_reproduce()
-    return Joined(index, near, listed, asked.fusion, asked.top, asked.entailment, options).answer
+            near = _on_candidates(made, first, count, asked)
+    return Joined(
+        index,
+        method,
+        near,
+        list(readers.values()),
+        among,
+        asked.fusion,
+        asked.top,
+        asked.entailment,
+        asked.to_reproduce(),
+    ).answer
 
 
 def _reader(index: Index, asked: Asked, kind: str, among: Mask | None) -> Reader:
@@ -114,54 +132,62 @@ def _reader(index: Index, asked: Asked, kind: str, among: Mask | None) -> Reader
 def _influence(index: Index, asked: Asked, among: Mask | None) -> Influence:
     """Influence on the whole index, its method not prepared yet."""
     from headwater.answer.influence import Influence
+    from headwater.answer.streamed import StreamedInfluence
     from headwater.methods.trackstar import TrackStar
     from headwater.methods.view import Prepared
 
-    used = cast("View", asked.method or TrackStar())  # `Asked.check` has seen to it
+    used = asked.method or TrackStar()
     if asked.by and not used.additive:
         raise InputError(
             f"Scores of {used.title} may not be summed by {', '.join(asked.by)}",
             expected="an additive method: GradDot, LoGra or TRAK",
         )
     columns = {column: index.metadata(column) for column in asked.by}
-    unready = Prepared(None, None, [])
-    return Influence(
+    kind = StreamedInfluence if asked.streams else Influence
+    made = kind(
         index,
         used,
-        unready,
+        Prepared(None, None, []),
         asked.top,
-        asked.calibrate,
-        asked.tokens,
+        asked.calibrate and not asked.streams,
+        asked.tokens and not asked.streams,
         columns,
         asked.to_reproduce(),
         among,
     )
+    if isinstance(made, StreamedInfluence):
+        made.modules = asked.modules
+    return made
 
 
-def _everywhere(made: Influence) -> Callable[[Query], Near]:
+def _nowhere(query: Query, rows: Rows) -> None:
+    """Influence that was not asked for."""
+
+
+def _everywhere(made: Influence) -> Callable[[Query, Rows], Near]:
     near = Near(made)
-    return lambda _: near
+    return lambda query, rows: near
 
 
 def _on_candidates(
-    made: Influence, first: Reader, count: int, modules: Sequence[str] | None
-) -> Callable[[Query], Near]:
-    """Influence on each query's own candidates."""
+    made: Influence, first: Reader, count: int, asked: Asked
+) -> Callable[[Query, Rows], Near | None]:
+    """Influence on each query's own candidates; None where it has none."""
     index = made.index
-    order = index.examples.id_order
-    if index.has_features:
-        made.prepared = made.method.prepare(index, modules)
+    order, finite = index.examples.id_order, with_features(index)
+    streams = asked.streams
+    if index.has_features and not streams:
+        made.prepared = made.method.prepare(index, asked.modules)
 
-    def near(query: Query) -> Near:
-        row = np.asarray(first.scores(query), dtype=np.float64)
-        row[row <= 0] = np.nan  # what has nothing of the kind is no candidate
-        chosen = np.sort(best_first(row, order, count))
+    def near(query: Query, rows: Rows) -> Near | None:
+        row = rows[first.kind] if first.kind in rows else first.scores(query)
+        there = row > 0  # what has nothing of the kind is no candidate
+        if finite is not None:
+            there &= finite
+        chosen = np.sort(best_first(np.where(there, row, np.nan), order, count))
         if not len(chosen):
-            raise InputError(
-                f"No example is a candidate by its {first.kind} evidence",
-                do="ask for more kinds, or without candidates",
-            )
-        if index.has_features:
+            return None
+        if index.has_features or streams:
             mask = np.zeros(len(index), dtype=bool)
             mask[chosen] = True
             return Near(replace(made, among=mask))
@@ -169,7 +195,7 @@ def _on_candidates(
 
         small = small_index(index, chosen.tolist())
         columns = {name: [values[i] for i in chosen] for name, values in made.columns.items()}
-        prepared = made.method.prepare(small, modules)
+        prepared = made.method.prepare(small, asked.modules)
         local = replace(made, index=small, prepared=prepared, columns=columns, among=None)
         return Near(local, chosen)
 

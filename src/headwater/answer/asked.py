@@ -42,7 +42,7 @@ class Asked:
         return [kind for kind in KINDS[1:] if kind in self.evidence]
 
     def to_reproduce(self) -> dict[str, Any]:
-        """What differs from the defaults and can be written down."""
+        """What differs from the defaults."""
         given: dict[str, Any] = {
             "top": self.top,
             "by": list(self.by),
@@ -53,10 +53,20 @@ class Asked:
             "fusion": None if self.fusion == "rrf" else self.fusion,
             "candidates": self.candidates,
             "tokenizer": self.tokenizer,
+            "lexical": self.lexical,
+            "semantic": self.semantic,
+            "entailment": self.entailment,
         }
-        options = {name: value for name, value in given.items() if value}
+        options = {name: value for name, value in given.items() if value not in (None, [])}
         options |= {} if self.calibrate else {"calibrate": False}
         return options | ({} if self.tokens else {"tokens": False})
+
+    @property
+    def streams(self) -> bool:
+        """Whether influence comes from the model itself, and needs no stored features."""
+        from headwater.methods.view import View
+
+        return self.method is not None and not isinstance(self.method, View)
 
     def check(self, index: Index) -> None:
         """Raises InputError for what does not go together, or not with this index."""
@@ -75,7 +85,7 @@ class Asked:
             )
         if self.candidates is not None:
             self._check_candidates(*self.candidates)
-        elif "influence" in kinds and not index.has_features:
+        elif "influence" in kinds and not (index.has_features or self.streams):
             raise InputError(
                 "The index holds no features, so influence has nothing to scan",
                 expected="evidence without influence, or candidates for it",
@@ -95,12 +105,10 @@ class Asked:
 def _check_method(method: Method | None, kinds: Sequence[str]) -> None:
     if method is None:
         return
-    from headwater.methods.view import View
-
-    if not isinstance(method, View):
+    if not getattr(method, "influence", False):
         raise InputError(
             f"{getattr(method, 'title', method)} is no method of influence",
-            expected="trackstar, gradcos, graddot, logra, relatif or trak",
+            expected="one such as trackstar, logra or ekfac (headwater methods lists them)",
             do="ask for other kinds by evidence= (--evidence lexical), or rank by it",
         )
     if "influence" not in kinds:

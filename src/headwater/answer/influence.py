@@ -29,12 +29,13 @@ from headwater.answer.tokens import (
     text_of,
 )
 from headwater.corpus.document import plain_text
+from headwater.evidence.fusion import best_first
 from headwater.index.index import QUERY_BUDGET
 
 if TYPE_CHECKING:
     from headwater.index.index import Index
     from headwater.index.selection import Mask
-    from headwater.methods.view import Prepared, View
+    from headwater.methods.view import Prepared
     from headwater.tasks.query import Query
     from headwater.tasks.task import Chunk
 
@@ -49,7 +50,7 @@ class Influence:
     """A method prepared for an index, answering one query after another."""
 
     index: Index
-    method: View
+    method: Any  # a View; of StreamedInfluence, any Method
     prepared: Prepared
     top: int
     calibrate: bool
@@ -68,7 +69,7 @@ class Influence:
         """Gradients of the query and its nulls, and one scan for all of them."""
         index, seconds = self.index, dict[str, float]()
         clock = time.perf_counter()
-        parts, notes = _chunks(index, query)
+        parts, notes = chunks_of(index, query)
         unigrams = index.unigrams() if self.calibrate else None
         nulls: list[Parts] = []
         if unigrams is not None and not query.parts:
@@ -89,15 +90,14 @@ class Influence:
         seconds["scan"] = time.perf_counter() - clock
         probability = _probability(index, parts, float(values[0]))
         target = text_of(index, [token for token, _ in split]) if split else []
-        explain = _Explain(self, u[0], u[1 + len(nulls) :])
+        explain = Explain(self, u[0], u[1 + len(nulls) :])
         return Scored(query, scores, null, probability, target, notes, seconds, explain)
 
     def best_and_worst(self, scored: Scored) -> tuple[list[Shown], list[Shown]]:
         """The best and worst examples, those of equal text folded into one."""
-        there = np.flatnonzero(np.isfinite(scored.scores))
-        ids, scores = np.asarray(self.index.ids)[there], scored.scores[there]
-        orders = np.lexsort((ids, -scores)), np.lexsort((ids, scores))
-        best, worst = (first_texts(self.index, there[order], self.top) for order in orders)
+        places, scores = self.index.examples.id_order, scored.scores
+        orders = (best_first(signed, places, len(scores)) for signed in (scores, -scores))
+        best, worst = (first_texts(self.index, order, self.top) for order in orders)
         return best, worst
 
     def finish(self, scored: Scored, best: list[Shown], worst: list[Shown]) -> Answer:
@@ -127,6 +127,7 @@ class Influence:
             seconds={name: round(value, 4) for name, value in scored.seconds.items()},
             reproduce=reproduce(self.index.path, query, self.method, self.options),
             name=query.name,
+            instead_of=query.instead_of,
         )
 
     def _scan(self, u: Array) -> tuple[Array, list[float]]:
@@ -161,8 +162,10 @@ class Influence:
 
     def _references(self, position: int) -> Array:
         """Scores of one example under the stored reference queries."""
+        if not self.calibrate:
+            return np.zeros(0)
         references = self.index.calibration.references
-        if not self.calibrate or not len(references):
+        if not len(references):
             return np.zeros(0)
         if self._reference_directions is None:
             made = self.method.directions(self.index, self.prepared, references)
@@ -189,10 +192,10 @@ class Scored:
     target: list[str]
     notes: list[str]
     seconds: dict[str, float]
-    explain: _Explain
+    explain: Explain
 
 
-class _Explain:
+class Explain:
     """Token by token accounts of shown examples for one query."""
 
     def __init__(self, asker: Influence, whole: Array, split: Array) -> None:
@@ -206,13 +209,14 @@ class _Explain:
         if not asker.tokens:
             return [], []
         index, method, prepared = asker.index, asker.method, asker.prepared
-        if self.v is None:
-            self.v = method.directions(index, prepared, self.whole[None])[0].numpy()
+        v = self.v
+        if v is None:
+            v = self.v = np.asarray(method.directions(index, prepared, self.whole[None])[0])
         factor = 1.0 if prepared.scale is None else float(prepared.scale[position])
         shares: list[tuple[str, float]] = []
         if not method.weighted:
             chunks = index.chunks([position])[0]
-            shares = example_shares(index, chunks, self.v, factor)
+            shares = example_shares(index, chunks, v, factor)
             if len(chunks) > MOST_CHUNKS:
                 self._note(f"words are marked in the first {MOST_CHUNKS} chunks of long examples")
         if not len(self.split):
@@ -227,7 +231,7 @@ class _Explain:
             self.notes.append(note)
 
 
-def _chunks(index: Index, query: Query) -> tuple[Parts, list[str]]:
+def chunks_of(index: Index, query: Query) -> tuple[Parts, list[str]]:
     """The query's chunks, and what the task notes of this query, be it noted before or not."""
     task = index.task
     held, task.notes = task.notes, []
@@ -263,6 +267,18 @@ def _probability(index: Index, parts: Parts, loss: float) -> float | None:
     weights = parts[0][1].content.get("weights")
     if weights is not None and not np.isin(weights, (0, 1)).all():
         return None
-    if index.manifest["task"]["kind"] != "causal_lm" or index.features.output != "loss":
+    if index.manifest["task"]["kind"] != "causal_lm":
+        return None
+    if index.has_features and index.features.output != "loss":
         return None
     return math.exp(-loss)
+
+
+def probability_of(index: Index, parts: Parts) -> float | None:
+    """The same by a forward pass of its own."""
+    import torch
+
+    task = index.task
+    with task.running(), torch.no_grad():
+        loss = float(task.measurement(task.collate([parts[0][1]])))
+    return _probability(index, parts, loss)

@@ -26,10 +26,14 @@ if TYPE_CHECKING:
     from headwater.answer.influence import Influence, Scored
     from headwater.answer.kinds import Reader
     from headwater.index.index import Index
+    from headwater.index.selection import Mask
+    from headwater.methods.method import Method
     from headwater.tasks.query import Query
 
 Array = np.ndarray[Any, Any]
+Rows = dict[str, Array]  # scores of all documents by kind
 UNASKED = "Influence was not asked for."
+NO_CANDIDATE = "Influence has no candidate: no example has evidence of the kind that names them."
 
 
 @dataclass
@@ -50,14 +54,19 @@ class Joined:
     """Kinds of evidence made ready for an index, answering one query after another.
 
     Args:
-        near: gives influence for a query; None = not asked for.
-        readers: the other kinds. fusion: "rrf", or the kind whose order is taken.
+        method: of influence; None = not asked for.
+        near: gives influence for a query and what the other kinds found; None where it has no
+            candidate.
+        readers: the other kinds. among: the examples that take part; None = all.
+        fusion: "rrf", or the kind whose order is taken.
         options: of `ask`, to say how to get the answer again.
     """
 
     index: Index
-    near: Callable[[Query], Near] | None
+    method: Method | None
+    near: Callable[[Query, Rows], Near | None]
     readers: Sequence[Reader]
+    among: Mask | None
     fusion: str
     top: int
     entailment: Entailment | None
@@ -66,20 +75,18 @@ class Joined:
     def answer(self, query: Query) -> Answer:
         """Score by every kind, fuse, show, and say what it comes down to."""
         seconds: dict[str, float] = {}
-        rows: dict[str, Array] = {}
-        near = scored = None
-        if self.near is not None:
-            near = self.near(query)
-            scored = near.influence.start(query)
-            rows["influence"] = self._spread(near, scored.scores)
+        rows: Rows = {}
         for one in self.readers:
             clock = time.perf_counter()
             rows[one.kind] = one.scores(query)
             seconds[one.kind] = round(time.perf_counter() - clock, 4)
-        order = self.index.examples.id_order
-        points = self._points(rows, order)
-        shown = np.where(points > 0, points, np.nan) if self.fusion == "rrf" else points
-        best = first_texts(self.index, best_first(shown, order, len(shown)), self.top)
+        near = scored = None
+        if self.method is not None:
+            near = self.near(query, rows)
+            scored = None if near is None else near.influence.start(query)
+            rows = {"influence": self._spread(near, scored), **rows}
+        points = self._points(rows)
+        best = first_texts(self.index, self._order(points), self.top)
         if near is not None and scored is not None:
             answer = self._with_influence(near, scored, best)
         else:
@@ -88,26 +95,33 @@ class Joined:
         self._complete(answer, query, rows, points)
         return answer
 
-    def _spread(self, near: Near, scores: Array) -> Array:
-        if near.positions is None:
-            return scores
+    def _spread(self, near: Near | None, scored: Scored | None) -> Array:
+        """Influence of all documents; NaN for those that it was not computed for."""
         row = np.full(len(self.index), np.nan, dtype=np.float32)
-        row[near.positions] = scores
+        if near is not None and scored is not None:
+            row[slice(None) if near.positions is None else near.positions] = scored.scores
         return row
 
-    def _points(self, rows: dict[str, Array], order: Array) -> Array:
+    def _points(self, rows: Rows) -> Array:
         """What decides the order in which examples are shown [documents]."""
         if self.fusion != "rrf":
             return rows[self.fusion]
+        order = self.index.examples.id_order
         return np.sum([reciprocal_ranks(row, order) for row in rows.values()], axis=0)
+
+    def _order(self, points: Array) -> Array:
+        """Positions to show, best first. Influence alone ranks what tells against the output."""
+        if self.fusion != "influence":
+            points = np.where(points > 0, points, np.nan)
+        return best_first(points, self.index.examples.id_order, len(points))
 
     def _with_influence(self, near: Near, scored: Scored, best: list[Shown]) -> Answer:
         """Influence explains the shown examples that it has a score for."""
         _, worst = near.influence.best_and_worst(scored)
         known, others = self._known(near, scored, best)
         answer = near.influence.finish(scored, known, worst)
-        method = near.influence.method  # what is asked again is the whole index, not a small one
-        answer.reproduce = reproduce(self.index.path, scored.query, method, self.options)
+        # What is asked again is the whole index, not a small one.
+        answer.reproduce = reproduce(self.index.path, scored.query, self.method, self.options)
         if near.positions is not None:
             for item in [*answer.proponents, *answer.opponents]:
                 item.position = int(near.positions[item.position])
@@ -135,6 +149,9 @@ class Joined:
         return known, others
 
     def _without(self, query: Query, best: list[Shown]) -> Answer:
+        """Influence was not asked for, or has no candidate."""
+        why = UNASKED if self.method is None else NO_CANDIDATE
+        asked = [self.method] if self.method is not None and not self.readers else self.readers
         return Answer(
             query=query.describe(),
             prompt=prompt_words(query),
@@ -142,40 +159,47 @@ class Joined:
             target=[],
             probability=None,
             method={},
-            title=" + ".join(one.title for one in self.readers),
-            unit="sum of reciprocal ranks" if self.fusion == "rrf" else self._unit(),
+            title=" + ".join(one.title for one in asked),
+            unit=self._unit(),
             additive=False,
-            examples=len(self.index),
+            examples=len(self.index) if self.among is None else int(self.among.sum()),
             proponents=[_plain(one) for one in best],
             opponents=[],
-            judgement=Judgement(0.0, [], None, None, UNASKED),
-            reproduce=reproduce(self.index.path, query, None, self.options),
+            judgement=Judgement(0.0, [], None, None, why),
+            notes=[] if self.method is None else [why],
+            reproduce=reproduce(self.index.path, query, self.method, self.options),
             name=query.name,
+            instead_of=query.instead_of,
         )
 
-    def _unit(self) -> str:
-        return next(one.unit for one in self.readers if one.kind == self.fusion)
+    def _asked(self) -> dict[str, Method | Reader]:
+        """What each kind is asked of."""
+        influence = {} if self.method is None else {"influence": self.method}
+        return influence | {one.kind: one for one in self.readers}
 
-    def _complete(
-        self, answer: Answer, query: Query, rows: dict[str, Array], points: Array
-    ) -> None:
+    def _unit(self) -> str:
+        if self.fusion == "rrf":
+            return "sum of reciprocal ranks"
+        return self._asked()[self.fusion].unit
+
+    def _complete(self, answer: Answer, query: Query, rows: Rows, points: Array) -> None:
         """Places, support, words and spans of the shown examples; the kinds; the picture."""
-        titles = {one.kind: (one.title, one.unit) for one in self.readers}
-        titles["influence"] = (answer.title, answer.unit)
         stated = statement(prompt_text(query), query.completion or "")
         order = self.index.examples.id_order
+        usual = next(iter(rows)) if self.fusion == "rrf" else self.fusion
+        ranked = points if self.among is None else points[self.among]
         for item in [*answer.proponents, *answer.opponents]:
             item.kinds = {kind: p for kind, row in rows.items() if (p := _place(row, item, order))}
-            item.kind = min(item.kinds, key=lambda k: item.kinds[k].rank, default=item.kind)
+            item.kind = min(item.kinds, key=lambda k: item.kinds[k].rank, default=usual)
             item.support = support(stated, item.text, self.entailment)
-            if "influence" not in rows:
+            if self.method is None:
                 item.score = float(points[item.position])
-                item.percentile = float((points < points[item.position]).mean() * 100)
+                item.percentile = float((ranked < points[item.position]).mean() * 100)
             for one in self.readers:
                 one.mark(item)
-        for kind, row in rows.items():
-            title, unit = titles[kind]
-            answer.kinds[kind] = Kind(title, unit, NOTES[kind], int((row > 0).sum()))
+        for kind, one in self._asked().items():
+            count = int((rows[kind] > 0).sum())
+            answer.kinds[kind] = Kind(one.title, one.unit, NOTES[kind], count)
         tokens = 0  # of the corpus; they matter to its spans only
         for one in self.readers:
             if isinstance(one, VerbatimReader):
@@ -184,7 +208,7 @@ class Joined:
         answer.picture = picture(answer.spans, items, answer.judgement, tokens)
 
     def _further(
-        self, answer: Answer, stated: Statement, rows: dict[str, Array], order: Array
+        self, answer: Answer, stated: Statement, rows: Rows, order: Array
     ) -> list[Evidence]:
         """The first by words and by meaning that are not shown: one of them may state it."""
         shown = {item.position for item in answer.proponents}

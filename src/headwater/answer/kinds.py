@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -86,11 +87,11 @@ class VerbatimReader:
     A short output is searched together with its prompt, so that it is seen in its place, and all
     spans that touch it count; of a long one the least probable spans, as OLMoTrace has it. Short
     spans that are found everywhere ("was born in") are turns of phrase, and left out. An example's
-    score is the surprise (negative log probability under unigram frequencies, in nats)
-    of the spans it holds.
+    score is the surprise (negative log probability under unigram frequencies, in nats) of the
+    tokens in the spans it holds; a token in several of them counts once.
     """
 
-    kind, title = "verbatim", "Verbatim"
+    kind = "verbatim"
     unit = "nats of matched words"
 
     def __init__(self, index: Index, among: Mask | None, tokenizer: str | None = None) -> None:
@@ -101,31 +102,35 @@ class VerbatimReader:
         if key not in index.opened:
             index.opened[key] = Verbatim.open(index, tokenizer)
         self.verbatim: Verbatim = index.opened[key]
+        self.title = f"Verbatim ({Path(self.verbatim.tokenizer.name).name})"
         self.spans: list[dict[str, Any]] = []
         self._held: dict[int, list[tuple[int, int]]] = {}
 
     def scores(self, query: Query) -> Array:
-        """Sums over the spans that each example holds."""
+        """Sums over the tokens of the spans that each example holds."""
         row = np.zeros(len(self.index), dtype=np.float32)
         self.spans, self._held = [], {}
         if self.among is not None:
             row[~self.among] = np.nan
         if query.completion is None:
             return row
-        before, found = self._trace(prompt_text(query), query.completion)
+        prompt = prompt_text(query)
+        before, found = self._trace(prompt, query.completion)
+        encoded = self.verbatim.tokenizer.encode(prompt[len(prompt) - before :] + query.completion)
+        surprise = -self.verbatim.log_probabilities(encoded.ids)
+        surprise[np.isinf(surprise)] = 0.0  # not in the corpus, and so in no span
+        covered: dict[int, Array] = {}
         for span in found:
-            documents = [d for d in span.documents if self._takes_part(d.position)]
-            if not documents:
-                continue
+            inner = (encoded.offsets[:, 0] < span.end) & (encoded.offsets[:, 1] > span.start)
             said = asdict(span)
-            said["documents"] = [asdict(d) for d in documents]
-            inside = said["text"][max(before - span.start, 0) :]
-            said["output_tokens"] = len(self.verbatim.tokenizer.encode(inside).ids)
+            said["output_tokens"] = int((inner & (encoded.offsets[:, 1] > before)).sum())
             said["in_output"] = (max(span.start - before, 0), span.end - before)
             self.spans.append(said)
-            for document in documents:
-                row[document.position] += max(-span.log_probability, 0.0)
+            for document in span.documents:
+                covered[document.position] = inner | covered.get(document.position, False)
                 self._held.setdefault(document.position, []).extend(document.matches)
+        for position, tokens in covered.items():
+            row[position] = surprise[tokens].sum()
         return row
 
     def _trace(self, prompt: str, completion: str) -> tuple[int, list[Span]]:
@@ -134,16 +139,15 @@ class VerbatimReader:
 
         whole = prompt + completion
         if len(self.verbatim.tokenizer.encode(whole).ids) > SHORT:
-            return 0, _telling(trace(self.verbatim, completion, prompt, Tracing(merge=False)))
-        found = trace(self.verbatim, whole, settings=Tracing(density=1.0, merge=False))
+            settings = Tracing(merge=False)
+            return 0, _telling(trace(self.verbatim, completion, prompt, settings, self.among))
+        settings = Tracing(density=1.0, merge=False)
+        found = trace(self.verbatim, whole, settings=settings, among=self.among)
         kept: list[Span] = []
         for span in found:
             if span.end > len(prompt):
                 kept.append(span)
         return len(prompt), _telling(kept)
-
-    def _takes_part(self, position: int) -> bool:
-        return self.among is None or bool(self.among[position])
 
     def mark(self, item: Evidence) -> None:
         """Where the words stand in the example."""

@@ -1,7 +1,7 @@
 """How to get an answer again: as a command line and as Python, with all that was asked.
 
-What lies in files the answer does not know (held-out queries, long lists of ids) stands there by a
-name to be filled in.
+What the answer does not know (held-out queries and long lists of ids, which lie in files; encoders,
+functions and methods of one's own) stands there by a name to be filled in.
 """
 
 from __future__ import annotations
@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 
 HELD_OUT, IDS = "held_out.jsonl", "ids.txt"  # files that a command line names
 FEW = 20  # ids that are written out
+METHODS = ("lexical", "semantic")  # options that are methods
+UNSPOKEN = (*METHODS, "entailment")  # options that a command line does not have
+OPENING = ("headwater", "ask")
 
 Options = Mapping[str, Any]
 
 
 def reproduce(path: Path, query: Query, method: Method | None, options: Options) -> dict[str, str]:
-    """`python`, and `command` where a command line can say it.
+    """`python`, and `command` where a command line can say it, with what is `left_out` of it.
+
+    The command ends with the prompt and the completion; all options stand before them.
 
     Args:
         path: of the index. query, method: what was asked; no method without influence.
@@ -38,10 +43,16 @@ def reproduce(path: Path, query: Query, method: Method | None, options: Options)
         arguments += _arguments(options)
         made["python"] = f"hw.ask(hw.Index.open({str(path)!r}), {asked}, {', '.join(arguments)})"
     if query.completion is not None and isinstance(query.prompt, str):
-        words = ["headwater", "ask", str(path), query.prompt, query.completion]
+        said = [query.prompt, query.completion]
+        words = [*OPENING, str(path), *_words(method, options)]
         if query.instead_of is not None:
             words += ["--instead-of", query.instead_of]
-        made["command"] = shlex.join([*words, *_words(method, options)])
+        # What begins with a dash would be read as an option.
+        words += ["--", *said] if any(text.startswith("-") for text in said) else said
+        made["command"] = shlex.join(words)
+        left_out = {name: options[name] for name in UNSPOKEN if name in options}
+        if left_out:
+            made["left_out"] = ", ".join(_arguments(left_out))
     return made
 
 
@@ -81,20 +92,25 @@ def _plain(value: Any) -> Any:
 
 def changed(method: Method) -> dict[str, Any]:
     """The method's parameters that are not its defaults."""
-    from headwater.evidence.rankers import METHODS
-
     kind, told = type(method), method.describe()
-    usual: dict[str, Any] = kind().describe() if kind.name in METHODS else {}
+    usual: dict[str, Any] = kind().describe() if _known(method) else {}
     return {
         name: value for name, value in told.items() if name != "method" and value != usual.get(name)
     }
 
 
-def _method(method: Method) -> str:
-    given = [
-        f"{name}={'held_out' if name == 'eval_queries' else repr(value)}"
-        for name, value in changed(method).items()
-    ]
+def _known(method: Method) -> bool:
+    from headwater.evidence.rankers import METHODS
+
+    return type(method) in METHODS.values()
+
+
+def _method(method: Method, name: str = "method") -> str:
+    """As it is made; one of the user's own, or of several methods, by its name."""
+    if not _known(method):
+        return name
+    fill_in = {"eval_queries": "held_out", "encoder": "encoder"}
+    given = [f"{key}={fill_in.get(key) or repr(v)}" for key, v in changed(method).items()]
     return f"hw.{type(method).__name__}({', '.join(given)})"
 
 
@@ -102,8 +118,12 @@ def _arguments(options: Options) -> list[str]:
     """As arguments of `hw.ask`."""
     made: list[str] = []
     for name, value in options.items():
-        long = name == "ids" and len(value) > FEW
-        made.append(f"{name}={'ids' if long else repr(value)}")
+        if name in METHODS:
+            made.append(f"{name}={_method(value, name)}")
+        elif name == "entailment" or (name == "ids" and len(value) > FEW):
+            made.append(f"{name}={name}")
+        else:
+            made.append(f"{name}={value!r}")
     return made
 
 
@@ -113,6 +133,8 @@ def _words(method: Method | None, options: Options) -> list[str]:
     for name, value in {} if method is None else changed(method).items():
         words += [f"--{name.replace('_', '-')}", HELD_OUT if name == "eval_queries" else str(value)]
     for name, value in options.items():
+        if name in UNSPOKEN:
+            continue
         if name in ("calibrate", "tokens"):
             words.append(f"--no-{name}")
         elif name == "ids":

@@ -19,9 +19,11 @@ from headwater import __version__
 from headwater.cli.ask import ask
 from headwater.cli.build import estimate, index
 from headwater.cli.demo import demo
+from headwater.cli.difficulty import difficulty
 from headwater.cli.evaluate import evaluate
 from headwater.cli.inspect import inspect
 from headwater.cli.memorization import memorization
+from headwater.cli.methods import methods
 from headwater.cli.output import Remarks, warn
 from headwater.cli.rank import rank
 from headwater.engine.errors import HeadwaterError
@@ -38,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, estimate, index, ask, rank, inspect, memorization):
+for command in (demo, estimate, index, ask, rank, inspect, memorization, difficulty, methods):
     app.command()(command)
 app.add_typer(evaluate)
 

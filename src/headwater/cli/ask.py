@@ -14,8 +14,7 @@ from headwater.engine.errors import InputError
 
 if TYPE_CHECKING:
     from headwater.answer.answer import Answer
-    from headwater.index.index import Index
-    from headwater.tasks.query import Query
+    from headwater.cli.queries import Asked
 
 Svg = Annotated[Path | None, typer.Option(metavar="FILE", help="Save the table as a picture, too.")]
 PairFile = Annotated[
@@ -40,6 +39,8 @@ def ask(
     eval_queries: o.EvalQueries = None,
     damping: o.Damping = None,
     mixing: o.Mixing = None,
+    run: o.Run = None,
+    base: o.Base = None,
     evidence: o.EvidenceKinds = "influence",
     fusion: o.Fused = "rrf",
     candidates: o.Candidates = None,
@@ -74,10 +75,10 @@ def _answers(given: dict[str, Any]) -> list[Answer]:
     from headwater.answer.ask import ask as answer_to
     from headwater.cli import queries as q
 
-    asked = _queries(given["prompt"], given["completion"], given["instead_of"], given["queries"])
+    asked = _asked(given["prompt"], given["completion"], given["instead_of"], given["queries"])
     options: dict[str, Any] = {
         "method": q.choose_method(
-            given["method"], given["eval_queries"], given["damping"], given["mixing"]
+            *(given[n] for n in ("method", "eval_queries", "damping", "mixing", "run", "base"))
         ),
         "ids": q.read_ids(given["ids"]),
         "groups": q.parse_groups(given["where"]),
@@ -87,23 +88,21 @@ def _answers(given: dict[str, Any]) -> list[Answer]:
         "tokens": not given["no_tokens"],
         "by": given["by"] or (),
     }
-    options |= {name: given[name] for name in ("top", "modules", "fusion", "tokenizer")}
+    plain = ("top", "modules", "fusion", "tokenizer", "max_tokens")
+    options |= {name: given[name] for name in plain}
     opening = ("model", "trust_model", "trust_remote_code", "device")
     index = q.open_index(given["out"], **{name: given[name] for name in opening})
-    notes: list[str] = []
-    if not asked:
-        asked, notes = _generated(index, given["prompt"], given["max_tokens"])
-    answers: list[Answer] = answer_to(index, asked, **options)
-    for answer in answers:
-        answer.notes += notes
+    answers: list[Answer] = answer_to(index, [query for query, _ in asked], **options)
+    for answer, (_, name) in zip(answers, asked, strict=True):
+        answer.name = answer.name or name  # a prompt alone carries none
         _complete(answer, given)
     return answers
 
 
-def _queries(
-    prompt: str | None, completion: str | None, instead_of: str | None, file: Path | None
-) -> list[Query]:
-    from headwater.cli.queries import read_queries
+def _asked(
+    prompt: str | None, completion: str | None, instead_of: str | None, file: str | None
+) -> list[Asked]:
+    from headwater.cli.queries import read_asked
     from headwater.tasks.query import Query
 
     if file is not None:
@@ -111,7 +110,7 @@ def _queries(
             raise InputError(
                 "A prompt and --queries are both given", expected="one of the two", found=prompt
             )
-        return read_queries(file)
+        return read_asked(file)
     if prompt is None:
         raise InputError(
             "The words to explain are missing",
@@ -123,39 +122,30 @@ def _queries(
             raise InputError(
                 "A contrast needs both completions", expected="a COMPLETION", found="none"
             )
-        return []  # the model's own words
-    return [Query(prompt, completion, instead_of)]
-
-
-def _generated(index: Index, prompt: str, max_tokens: int) -> tuple[list[Query], list[str]]:
-    """The model's most probable words after the prompt, and the note that says so."""
-    from headwater.tasks.generate import completion_for
-    from headwater.tasks.query import Query
-
-    said = completion_for(index.task, prompt, max_tokens)  # pyright: ignore[reportArgumentType]
-    note = f"the completion is the model's own: its {len(said.ids)} most probable tokens"
-    # The last token may hold the first bytes of a character only; text can't carry them.
-    return [Query(prompt, said.text.rstrip("\ufffd"))], [note]
+        return [(prompt, None)]  # the model's own words
+    return [(Query(prompt, completion, instead_of), None)]
 
 
 def _complete(answer: Answer, options: dict[str, Any]) -> None:
     """Put into the reproducing command what the answer itself does not know."""
-    from headwater.answer.reproduce import HELD_OUT, IDS
+    from headwater.answer.reproduce import HELD_OUT, IDS, OPENING
 
     if "command" not in answer.reproduce:
         return
     words = shlex.split(answer.reproduce["command"])
+    start = len(OPENING) + 1  # after them OUT, then the options, then prompt and completion
+    flags, said = words[start:-2], words[-2:]
     for flag, name in (("--eval-queries", HELD_OUT), ("--ids", IDS)):
         given = options[flag[2:].replace("-", "_")]
-        if flag in words and words[words.index(flag) + 1] == name:
-            words[words.index(flag) + 1] = str(given)
-    for name in ("model", "device"):
-        if options.get(name) is not None:
-            words += [f"--{name}", str(options[name])]
-    for name in ("trust_model", "trust_remote_code"):
+        if flag in flags and flags[flags.index(flag) + 1] == name:
+            flags[flags.index(flag) + 1] = str(given)
+    for name in ("trust_remote_code", "trust_model"):
         if options.get(name):
-            words.append(f"--{name.replace('_', '-')}")
-    answer.reproduce["command"] = shlex.join(words)
+            flags.insert(0, f"--{name.replace('_', '-')}")
+    for name in ("device", "model"):
+        if options.get(name) is not None:
+            flags[:0] = [f"--{name}", str(options[name])]
+    answer.reproduce["command"] = shlex.join([*words[:start], *flags, *said])
 
 
 def _show(answers: list[Answer], *, as_json: bool, one: bool) -> None:

@@ -58,6 +58,9 @@ def estimate(
     from headwater.report.cost import estimate_rows, verbatim_row
 
     setup = Setup.of(context.params)
+    if setup.model == NO_MODEL:
+        _estimate_texts(setup, as_json=json)
+        return
     setup.check()
     opened = setup.open_corpus()
     task = setup.load_task()
@@ -68,6 +71,18 @@ def estimate(
         emit(result.to_dict() | {"verbatim": {"disk_bytes": disk, "peak_memory_bytes": memory}})
     else:
         facts([*estimate_rows(result), verbatim_row(disk, memory)])
+
+
+def _estimate_texts(setup: Setup, *, as_json: bool) -> None:
+    """Of a corpus without a model: its examples, and evidence that needs no gradients."""
+    from headwater.evidence.cost import text_cost
+    from headwater.report.cost import text_rows
+
+    found = text_cost(setup.open_corpus(), skip_bad=setup.skip_bad)
+    if as_json:
+        emit(found.to_dict())
+    else:
+        facts(text_rows(found))
 
 
 def index(

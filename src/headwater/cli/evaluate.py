@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +11,7 @@ from headwater.cli.output import console, emit
 from headwater.engine.errors import InputError
 
 if TYPE_CHECKING:
+    from headwater.evaluation.reranking import Comparison
     from headwater.index.index import Index
     from headwater.methods.method import Method
 
@@ -62,6 +62,8 @@ def retrieval(
     random: Annotated[int, typer.Option(help="Random candidates (ftrace).")] = 100,
     lexical: Annotated[int, typer.Option(help="Candidates from BM25 (ftrace).")] = 100,
     eval_queries: o.EvalQueries = None,
+    run: o.Run = None,
+    base: o.Base = None,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
     model: o.OtherModel = None,
     trust_model: o.TrustModel = False,
@@ -73,9 +75,7 @@ def retrieval(
 
     MRR, success@k and recall@k with intervals, and paired differences to the first method.
     """
-    from headwater.cli.queries import open_index
-    from headwater.evaluation.query_sets import load_query_set
-    from headwater.evaluation.reranking import Candidates, checked_protocol, compare
+    from headwater.report.retrieval import comparison_record, retrieval_report
 
     if facts is None:
         raise InputError(
@@ -85,57 +85,58 @@ def retrieval(
     if min(same_target, random, lexical, seed) < 0:
         sizes = f"{same_target}, {random}, {lexical} and {seed}"
         raise InputError("Numbers of candidates and the seed are 0 or more", found=sizes)
-    items = load_query_set(facts)
-    index = open_index(
-        out,
-        model=model,
-        trust_model=trust_model,
-        trust_remote_code=trust_remote_code,
-        device=device,
-    )
-    found = compare(
-        index,
-        items,
-        _methods(index, method, eval_queries),
-        protocol=checked_protocol(protocol),
-        k=k,
-        depth=depth,
-        candidates=Candidates(same_target, random, lexical, seed),
-        lexical=_by_name(LEXICAL) if protocol == "ftrace" and lexical else None,
-        seed=seed,
-    )
-    from headwater.report.retrieval import comparison_record, retrieval_report
-
+    found = _compared(dict(locals()))
     if json:
         emit(comparison_record(found))
     else:
         console().print(retrieval_report(found))
 
 
-def _methods(index: Index, names: list[str] | None, eval_queries: Path | None) -> list[Method]:
-    """The methods asked for, or the usual ones as far as the index has what they need."""
-    from headwater.cli.queries import read_queries
+def _compared(given: dict[str, Any]) -> Comparison:
+    """The comparison, by the names of the parameters of `retrieval`."""
+    from headwater.cli.queries import open_index
+    from headwater.evaluation.query_sets import load_query_set
+    from headwater.evaluation.reranking import Candidates, checked_protocol, compare
 
+    items = load_query_set(given["facts"])
+    opening = ("model", "trust_model", "trust_remote_code", "device")
+    index = open_index(given["out"], **{name: given[name] for name in opening})
+    sizes = (given[name] for name in ("same_target", "random", "lexical", "seed"))
+    ftrace = given["protocol"] == "ftrace"
+    return compare(
+        index,
+        items,
+        _methods(index, given),
+        protocol=checked_protocol(given["protocol"]),
+        candidates=Candidates(*sizes),
+        lexical=_by_name(LEXICAL) if ftrace and given["lexical"] else None,
+        **{name: given[name] for name in ("k", "depth", "seed")},
+    )
+
+
+def _methods(index: Index, given: dict[str, Any]) -> list[Method]:
+    """The methods asked for, or the usual ones as far as the index has what they need."""
+    from headwater.cli.queries import choose_method
+    from headwater.evidence.rankers import parts_of, takes
+
+    names: list[str] | None = given["method"]
     wanted = names or [n for n in USUAL if index.has_features or n not in NEED_FEATURES]
     twice = sorted({name for name in wanted if wanted.count(name) > 1})
     if twice:
         raise InputError("A method is named more than once", found=", ".join(twice))
-    from headwater.evidence.rankers import parts_of
-
-    if eval_queries is None:
-        return [_by_name(name) for name in wanted]
-    mixed = [name for name in wanted if "trackstar" in parts_of(name)]
-    if not mixed:
+    options = {n: given[n] for n in ("eval_queries", "run", "base") if given[n] is not None}
+    made: list[Method] = []
+    for name in wanted:
+        mine = {n: v for n, v in options.items() if any(takes(p, n) for p in parts_of(name))}
+        made.append(choose_method(name, mine.pop("eval_queries", None), **mine) or _by_name(name))
+    unused = [n for n in options if not any(takes(p, n) for one in wanted for p in parts_of(one))]
+    if unused:
         raise InputError(
-            "--eval-queries is for TrackStar's task Hessian",
-            expected="--method trackstar",
+            f"--{unused[0].replace('_', '-')} is for other methods",
+            expected="--method trackstar" if "eval_queries" in unused else "--method source",
             found=", ".join(wanted),
         )
-    held_out = read_queries(eval_queries)
-    return [
-        _by_name(name, eval_queries=held_out) if name in mixed else _by_name(name)
-        for name in wanted
-    ]
+    return made
 
 
 def _by_name(name: str, **options: object) -> Method:

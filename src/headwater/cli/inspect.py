@@ -14,21 +14,20 @@ def inspect(out: o.Out, json: o.Json = False) -> None:
 
     Every file is compared with its checksum; OUT is the index, finished or half-built.
     """
-    from headwater.evidence.store import damaged_stores, stores
     from headwater.index.integrity import damaged
+    from headwater.index.store import damaged_stores
     from headwater.report.contents import content_rows, contents
+    from headwater.report.evidence import evidence_rows, kept_evidence
 
     record = contents(out)
     bad = damaged(out)
     lost = damaged_stores(out)
     record["damaged"] = bad + lost
-    record["evidence"] = [f"{kind}/{folder.name}" for kind, folder in stores(out)]
+    record["evidence"] = kept_evidence(out)
     if json:
         emit(record)
     else:
-        rows = content_rows(record)
-        if record["evidence"]:
-            rows.append(("evidence", ", ".join(record["evidence"])))
+        rows = content_rows(record) + evidence_rows(record["evidence"])
         said = ", ".join(record["damaged"])
         rows.append(("integrity", f"{said} damaged" if said else "every checksum agrees"))
         facts(rows)

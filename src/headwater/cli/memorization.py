@@ -16,8 +16,11 @@ from headwater.engine.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from headwater.evidence.infini_gram import InfiniGram
     from headwater.evidence.lookup import Counter, Lookup
     from headwater.evidence.memorization import Memorization
+    from headwater.evidence.phrases import PhraseIndex
+    from headwater.evidence.verbatim import Verbatim
     from headwater.index.index import Index
     from headwater.tasks.causal_lm import CausalLM
     from headwater.tasks.generate import Generation
@@ -33,6 +36,13 @@ Outputs = Annotated[
 Tokenizer = Annotated[
     o.Text,
     typer.Option(metavar="NAME", help="Of the corpus's phrases; default: the model's own."),
+]
+Corpus = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Look up in this infini-gram index, not in OUT."),
+]
+CorpusTokenizer = Annotated[
+    o.Text, typer.Option(metavar="NAME", help="The one that --corpus was made with.")
 ]
 File = Annotated[
     Path | None, typer.Option("--out", metavar="FILE", help="Save every window, as .jsonl.")
@@ -54,6 +64,8 @@ def memorization(
     threshold: Annotated[float, typer.Option(help="Least p of each token.")] = 0.9,
     seed: Annotated[int, typer.Option(help="Of the samples and the control.")] = 0,
     tokenizer: Tokenizer = None,
+    corpus: Corpus = None,
+    corpus_tokenizer: CorpusTokenizer = None,
     file: File = None,
     model: o.OtherModel = None,
     trust_model: o.TrustModel = False,
@@ -64,7 +76,7 @@ def memorization(
     """Look up in the corpus what the model says with certainty.
 
     Windows of tokens that are all probable, how often the corpus holds them, and a control of
-    windows as frequent; OUT is the index.
+    windows as frequent; OUT is the index, whose model speaks.
     """
     if file is not None and file.suffix != ".jsonl":
         raise InputError("Windows are saved as JSON Lines", expected=".jsonl", found=str(file))
@@ -74,14 +86,15 @@ def memorization(
 
     probable_windows([], window, threshold, stride)  # refuses what cannot be now, not later
     rows = _rows(prompts, outputs)
+    theirs = _theirs(corpus, corpus_tokenizer, tokenizer)
     index, task = _open(out, model, trust_model, trust_remote_code, device)
+    lookup = _lookup(theirs or _own(index, task, tokenizer), task)
     sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     if outputs is None:
         sampling |= {"samples": samples, "max_tokens": max_tokens}
         made, asked = _generated(task, rows, sampling), rows
     else:
         made, asked = _given(task, rows)
-    lookup = _lookup(index, task, tokenizer)
     domains = [row.domain for row in asked]
     found = look(task, made, lookup, Settings(window, stride, threshold, seed), domains)
     if file is not None:
@@ -107,8 +120,9 @@ def _open(
     from headwater.cli.queries import open_index
     from headwater.index.manifest import read_manifest
     from headwater.tasks.causal_lm import CausalLM
+    from headwater.tasks.texts import Texts
 
-    if read_manifest(out)["task"].get("kind") == "text":
+    if read_manifest(out)["task"].get("kind") == Texts.kind:
         if model is None:
             raise InputError("The index has no model", do="name one: --model MODEL")
         index = open_index(out, trust_model=trust_model)
@@ -147,15 +161,34 @@ def _given(task: CausalLM, rows: Sequence[PromptRow]) -> tuple[list[Generation],
     return made, [first[number] for number in sorted(first)]
 
 
-def _lookup(index: Index, task: CausalLM, name: str | None) -> Lookup:
-    """The corpus's phrases; by the model's own tokens unless another tokenizer is named."""
-    from headwater.evidence.lookup import lookup_in
+def _theirs(
+    folder: Path | None, corpus_tokenizer: str | None, tokenizer: str | None
+) -> InfiniGram | None:
+    """The corpus that others have indexed; None where the index's own is asked."""
+    if folder is None and corpus_tokenizer is None:
+        return None
+    if folder is None or corpus_tokenizer is None or tokenizer is not None:
+        raise InputError(
+            "The corpus to look up in is not clear",
+            expected="--corpus FOLDER with --corpus-tokenizer NAME and without --tokenizer",
+        )
+    from headwater.evidence.infini_gram import InfiniGram
+
+    return InfiniGram.open(folder, corpus_tokenizer)
+
+
+def _own(index: Index, task: CausalLM, name: str | None) -> Verbatim:
+    """The index's phrases; by the model's own tokens unless another tokenizer is named."""
     from headwater.evidence.tokenizer import TextTokenizer
     from headwater.evidence.verbatim import Verbatim
 
     own = task.tokenizer.backend_tokenizer.to_str()
-    chosen = name or TextTokenizer.from_json(own, "the model's own")
-    phrases = Verbatim.open(index, chosen)
+    return Verbatim.open(index, name or TextTokenizer.from_json(own, "the model's own"))
+
+
+def _lookup(phrases: PhraseIndex, task: CausalLM) -> Lookup:
+    from headwater.evidence.lookup import lookup_in
+
     # pyright takes no cached property for the protocol's property
     return lookup_in(cast("Counter", phrases), phrases.tokenizer, task.tokenizer)
 

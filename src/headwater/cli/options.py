@@ -74,8 +74,12 @@ SkipBad = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 Queries = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="JSON Lines: prompt, completion, instead_of?, id?"),
+    Text,
+    typer.Option(
+        metavar="FILE",
+        help="JSON Lines: prompt, completion, instead_of?, id?; or a set of ours: facts, "
+        "commonsense, arithmetic, open.",
+    ),
 ]
 MethodName = Annotated[
     Text,
@@ -87,11 +91,21 @@ MethodName = Annotated[
 InfluenceName = Annotated[
     Text,
     typer.Option(
-        "--method", help="Of influence: trackstar, gradcos, graddot, logra, relatif or trak."
+        "--method",
+        help="Of influence: trackstar, gradcos, logra, ekfac, ... (see: headwater methods).",
     ),
 ]
+Run = Annotated[
+    Text,
+    typer.Option(
+        "--run", metavar="FOLDER", help="Of a training, for tracin, source, dda: its checkpoints."
+    ),
+]
+Base = Annotated[
+    Text, typer.Option("--base", metavar="FOLDER", help="Weights before the training, for dda.")
+]
 EvalQueries = Annotated[
-    Path | None,
+    Text,
     typer.Option(
         metavar="FILE", help="Held-out queries of the same template, for TrackStar's task Hessian."
     ),

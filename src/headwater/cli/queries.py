@@ -14,41 +14,57 @@ if TYPE_CHECKING:
     from headwater.methods.method import Method
     from headwater.tasks.query import Query
 
-FIELDS = ("prompt", "completion", "instead_of", "id")
+Asked = tuple["Query | str", str | None]  # what is explained, or a prompt alone; and its id
 
 
-def read_queries(path: Path) -> list[Query]:
-    """The queries of a JSON Lines file.
+def read_queries(source: str) -> list[Query]:
+    """The queries of a packaged set, by its name, or of a JSON Lines file.
 
     Raises:
         InputError: naming the file and the line that cannot be used.
     """
-    queries = [_query(f"{path}, line {number}", line) for number, line in numbered(read_text(path))]
-    if not queries:
-        raise InputError(f"{path} holds no query", expected="one JSON object a line")
-    return queries
+    return [query for query, _ in _read(source, alone=False)]
 
 
-def _query(place: str, line: str) -> Query:
+def read_asked(source: str) -> list[Asked]:
+    """The same, and prompts without a completion as they are."""
+    return _read(source, alone=True)
+
+
+def _read(source: str, *, alone: bool) -> list[Any]:
+    """`alone`: also prompts without a completion."""
+    from headwater.evaluation.query_sets import QUERY_SETS, query_set
+
+    if source in QUERY_SETS:
+        items = query_set(source)
+        return [
+            (item.prompt if alone and item.completion is None else item.query(), item.id)
+            for item in items
+        ]
+    lines = numbered(read_text(Path(source)))
+    if not lines:
+        raise InputError(f"{source} holds no query", expected="one JSON object a line")
+    return [_asked(f"{source}, line {number}", line, alone) for number, line in lines]
+
+
+def _asked(place: str, line: str, alone: bool) -> Asked:
     from headwater.tasks.query import Query
 
     values = json_object(place, line, "query")
-    missing = [name for name in ("prompt", "completion") if name not in values]
+    _check_types(place, values)
+    prompt, completion, other = (values.get(n) for n in ("prompt", "completion", "instead_of"))
+    name = None if values.get("id") is None else str(values["id"])
+    if completion is None and other is None and isinstance(prompt, str) and alone:
+        return prompt, name  # the model goes on from it
+    missing = [field for field in ("prompt", "completion") if field not in values]
     if missing:
         raise InputError(
             f"{place}: {missing[0]!r} is missing",
             expected="prompt and completion, and perhaps instead_of and id",
             found=", ".join(values) or "no fields",
         )
-    _check_types(place, values)
-    name = values.get("id")
     try:
-        return Query(
-            values["prompt"],
-            values["completion"],
-            values.get("instead_of"),
-            name=None if name is None else str(name),
-        )
+        return Query(prompt, completion, other, name=name), name
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
 
@@ -65,31 +81,44 @@ def _check_types(place: str, values: Mapping[str, Any]) -> None:
 
 def choose_method(
     name: str | None,
-    eval_queries: Path | None,
+    eval_queries: str | None,
     damping: float | None = None,
     mixing: float | None = None,
+    run: str | None = None,
+    base: str | None = None,
 ) -> Method | None:
     """The method of this name with its options; None = the default of what is asked.
 
     Raises:
         InputError: for an unknown name, or options that are not the method's.
     """
-    from headwater.evidence.rankers import method_by_name
+    from headwater.evidence.rankers import method_by_name, parts_of
 
-    given: dict[str, Any] = {"damping": damping, "mixing": mixing}
+    given: dict[str, Any] = {
+        "damping": damping,
+        "mixing": mixing,
+        "eval_queries": eval_queries,
+        "run": run,
+        "base": base,
+    }
     options = {option: value for option, value in given.items() if value is not None}
-    if eval_queries is None and mixing is None:
-        if name is None and not options:
-            return None
-        return method_by_name(name or "trackstar", **options)
-    if name not in (None, "trackstar"):
-        option = "--mixing" if eval_queries is None else "--eval-queries"
+    if name is None and not options:
+        return None
+    name = name or "trackstar"
+    hessian = [option for option in ("eval_queries", "mixing") if option in options]
+    if hessian and "trackstar" not in parts_of(name):
         raise InputError(
-            f"{option} is for TrackStar's task Hessian", expected="trackstar", found=name
+            f"--{hessian[0].replace('_', '-')} is for TrackStar's task Hessian",
+            expected="trackstar",
+            found=name,
         )
     if eval_queries is not None:
         options["eval_queries"] = read_queries(eval_queries)
-    return method_by_name("trackstar", **options)
+    if run is not None:
+        from headwater.training.run import TrainingRun
+
+        options["run"] = TrainingRun.open(run)
+    return method_by_name(name, **options)
 
 
 def read_ids(path: Path | None) -> list[str] | None:

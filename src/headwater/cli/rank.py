@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headwater.cli import options as o
-from headwater.cli.output import console, emit_lines, warn
+from headwater.cli.output import console, emit_lines, plain, warn
 from headwater.engine.errors import InputError
 
 if TYPE_CHECKING:
+    from headwater.methods.method import Method
     from headwater.methods.scoring import Ranked
 
 ROWS = 20
@@ -29,6 +30,8 @@ def rank(
     eval_queries: o.EvalQueries = None,
     damping: o.Damping = None,
     mixing: o.Mixing = None,
+    run: o.Run = None,
+    base: o.Base = None,
     modules: o.Modules = None,
     ids: o.Ids = None,
     where: o.Where = None,
@@ -45,16 +48,6 @@ def rank(
 
     From most to least supporting the mean of the queries; OUT is the index.
     """
-    from headwater.cli.queries import (
-        choose_method,
-        open_index,
-        parse_groups,
-        read_ids,
-        read_queries,
-    )
-    from headwater.methods.scoring import rank as rank_examples
-    from headwater.methods.scoring import ranking_method
-
     if queries is None:
         raise InputError("There are no queries", expected="--queries FILE (JSON Lines)")
     if top < 1:
@@ -63,17 +56,7 @@ def rank(
         raise InputError(
             "A ranking is saved by its suffix", expected=" or ".join(SUFFIXES), found=str(file)
         )
-    asked = read_queries(queries)
-    chosen = choose_method(method, eval_queries, damping, mixing) or ranking_method(by)
-    among: dict[str, Any] = {"ids": read_ids(ids), "groups": parse_groups(where)}
-    index = open_index(
-        out,
-        model=model,
-        trust_model=trust_model,
-        trust_remote_code=trust_remote_code,
-        device=device,
-    )
-    ranked = rank_examples(index, asked, by=by, method=chosen, keep=keep, modules=modules, **among)
+    ranked, chosen = _ranked(dict(locals()))
     rows = [_row(place, one, keep is not None) for place, one in enumerate(ranked, 1)]
     if file is not None:
         _save(file, rows)
@@ -82,6 +65,22 @@ def rank(
         emit_lines(rows)
     elif file is None:
         _show(rows, by, top, f"{chosen.title}, {chosen.unit}")
+
+
+def _ranked(given: dict[str, Any]) -> tuple[list[Ranked], Method]:
+    """The ranking and its method, by the names of the parameters of `rank`."""
+    from headwater.cli import queries as q
+    from headwater.methods.scoring import rank as rank_examples
+    from headwater.methods.scoring import ranking_method
+
+    asked = q.read_queries(given["queries"])
+    named = (given[name] for name in ("method", "eval_queries", "damping", "mixing", "run", "base"))
+    method = q.choose_method(*named) or ranking_method(given["by"])
+    options = {name: given[name] for name in ("by", "keep", "modules")}
+    options |= {"ids": q.read_ids(given["ids"]), "groups": q.parse_groups(given["where"])}
+    opening = ("model", "trust_model", "trust_remote_code", "device")
+    index = q.open_index(given["out"], **{name: given[name] for name in opening})
+    return rank_examples(index, asked, method=method, **options), method
 
 
 def _row(place: int, one: Ranked, marked: bool) -> dict[str, Any]:
@@ -98,7 +97,7 @@ def _save(file: Path, rows: list[dict[str, Any]]) -> None:
     from headwater.report.jsonl import write_csv, write_lines
 
     write = write_csv if file.suffix == ".csv" else write_lines
-    write(file, rows)
+    write(file, plain(rows))
 
 
 def _show(rows: list[dict[str, Any]], by: str | None, ends: int, unit: str) -> None:

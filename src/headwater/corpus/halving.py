@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from headwater.corpus.batches import batches_by_length
 from headwater.engine.errors import ResourceError
@@ -25,7 +25,7 @@ def in_batches(
     """
     waiting = batches_by_length(lengths, budget)[::-1]
     while waiting:
-        part = waiting.pop()
+        part, fits = waiting.pop(), True
         try:
             made = compute(part)
         except (RuntimeError, MemoryError) as error:
@@ -36,15 +36,15 @@ def in_batches(
                     f"Memory ran out on a single chunk of {lengths[part[0]]} tokens",
                     do="use a smaller max_length, a smaller dtype, or a larger machine",
                 ) from error
-            made = None
-        if made is None:  # outside of the handler, which keeps the failed batch's tensors alive
+            made, fits = None, False
+        if not fits:  # outside of the handler, which keeps the failed batch's tensors alive
             _free_memory()
             budget = max(1, budget // 2)
             rest = [i for items in [part, *waiting[::-1]] for i in items]
             again = batches_by_length([lengths[i] for i in rest], budget)
             waiting = [[rest[i] for i in items] for items in again][::-1]
             continue
-        yield part, made, budget
+        yield part, cast("Made", made), budget
 
 
 def _free_memory() -> None:

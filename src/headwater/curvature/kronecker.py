@@ -11,6 +11,7 @@ Layers that share an input share A, and its decomposition.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,7 @@ class CovarianceSink(MatrixSink):
         for name in names:
             self.input_of[name] = leader
         self._into(self.inn, leader, a).add(self.real(a))
+        return a
 
     def layer(self, layer: Layer, kept: Any, d: torch.Tensor) -> None:
         """S += sum d d^T."""
@@ -81,6 +83,7 @@ class CovarianceSink(MatrixSink):
 
     def close(self) -> None:
         """End of a batch."""
+        super().close()
         self.examples += self._batch
 
     def _into(self, held: dict[str, Covariance], name: str, x: torch.Tensor) -> Covariance:
@@ -109,38 +112,53 @@ def decompose(sums: CovarianceSink, examples: int) -> Eigenbases:
     sum over tokens, were tokens and sides independent.
     """
     made = Eigenbases()
-    held: dict[str, tuple[list[torch.Tensor], torch.Tensor]] = {}
-    with Progress("eigenbases", len(sums.inn) + len(sums.out), "matrices") as progress:
-        for leader, side in sums.inn.items():
-            vectors, values = eigenbasis(f"the input of {leader}", side.sums)
-            held[leader] = vectors, values / max(side.count, 1)
-            side.sums.clear()
-            progress.advance()
-        for name, side in sums.out.items():
-            vectors, values = eigenbasis(f"the output gradient of {name}", side.sums)
-            side.sums.clear()
-            made.out[name] = vectors
-            made.inn[name], inputs = held[sums.input_of[name]]
-            outer = torch.outer(values / max(examples, 1), inputs)
-            made.values[name] = outer.to(vectors[0].dtype)
-            progress.advance()
+    sides = {f"the input of {name}": side for name, side in sums.inn.items()}
+    sides |= {f"the output gradient of {name}": side for name, side in sums.out.items()}
+    found = _eigenbases(sides)
+    for name in sums.out:
+        leader = sums.input_of[name]
+        made.inn[name], inputs = found[f"the input of {leader}"]
+        made.out[name], outputs = found[f"the output gradient of {name}"]
+        outer = torch.outer(outputs / max(examples, 1), inputs / max(sums.inn[leader].count, 1))
+        made.values[name] = outer.to(made.out[name][0].dtype)
     return made
 
 
-class EigenvalueSink(MatrixSink):
-    """Sums (Q_S^T G Q_A)^2 over examples, by layer.
+Decomposed = tuple[list[torch.Tensor], torch.Tensor]
 
-    Args:
-        summed: layers whose gradient is a sum of several uses; those are added up until `close`.
+
+def _eigenbases(sides: Mapping[str, Covariance]) -> dict[str, Decomposed]:
+    """Eigenvectors and eigenvalues of each side, several sides at a time.
+
+    Half of a decomposition runs at the speed of memory and gains nothing from threads of its own;
+    side by side, one thread each, they take nearly all of every core.
     """
+    threads = torch.get_num_threads()
 
-    def __init__(
-        self, layers: Mapping[str, Layer], bases: Eigenbases, summed: set[str] | None = None
-    ) -> None:
+    def one(name: str) -> Decomposed:
+        done = eigenbasis(name, sides[name].sums)
+        sides[name].sums.clear()
+        progress.advance()
+        return done
+
+    torch.set_num_threads(1)
+    try:
+        with (
+            Progress("eigenbases", len(sides), "matrices") as progress,
+            ThreadPoolExecutor(threads) as pool,
+        ):
+            return dict(zip(sides, pool.map(one, sides), strict=True))
+    finally:
+        torch.set_num_threads(threads)
+
+
+class EigenvalueSink(MatrixSink):
+    """Sums (Q_S^T G Q_A)^2 over examples, by layer."""
+
+    def __init__(self, layers: Mapping[str, Layer], bases: Eigenbases) -> None:
         super().__init__(layers)
-        self.bases, self.summed = bases, summed or set[str]()
+        self.bases = bases
         self.total: dict[str, torch.Tensor] = {}
-        self._pending: dict[str, torch.Tensor] = {}
 
     def joint(self, names: Sequence[str], a: torch.Tensor) -> torch.Tensor:
         """Q_A^T a, once for the layers that share the input."""
@@ -152,23 +170,6 @@ class EigenvalueSink(MatrixSink):
         basis = self.bases.out[layer.name]
         turned = rotate(d.to(basis[0].dtype), basis)
         for part in slabs(len(d), layer.rows, layer.columns, turned.element_size()):
-            built = torch.bmm(turned[part].transpose(1, 2), kept[part])
-            if layer.name in self.summed:
-                held = self._pending.get(layer.name)
-                if held is None:
-                    held = built.new_zeros((len(d), *built.shape[1:]))
-                    self._pending[layer.name] = held
-                held[part] += built
-            else:
-                self._add(layer.name, built)
-
-    def close(self) -> None:
-        """End of a batch."""
-        for name, gradient in self._pending.items():
-            self._add(name, gradient)
-        self._pending.clear()
-
-    def _add(self, name: str, gradients: torch.Tensor) -> None:
-        made = gradients.square_().sum(dim=0)
-        held = self.total.get(name)
-        self.total[name] = made if held is None else held.add_(made)
+            made = torch.bmm(turned[part].transpose(1, 2), kept[part]).square_().sum(dim=0)
+            held = self.total.get(layer.name)
+            self.total[layer.name] = made if held is None else held.add_(made)

@@ -9,13 +9,17 @@ from typing import Any, cast
 from headwater.engine.errors import InputError
 
 
-def read_text(path: Path) -> str:
-    """The text of a file, without a byte order mark; raises InputError where it can't be read."""
+def read_text(path: Path, expected: str | None = None) -> str:
+    """The text of a file, without a byte order mark.
+
+    Raises:
+        InputError: where it can't be read; says what is `expected`.
+    """
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path} cannot be read", found=reason) from error
+        raise InputError(f"{path} cannot be read", expected=expected, found=reason) from error
 
 
 def numbered(text: str) -> list[tuple[int, str]]:

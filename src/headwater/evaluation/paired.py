@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from headwater.evaluation.retrieval import COVERAGE, Estimate
+from headwater.engine.bootstrap import interval, redrawn
+from headwater.evaluation.retrieval import Estimate
 
 Array = np.ndarray[Any, Any]
 
@@ -24,9 +25,5 @@ def paired_difference(
         first, other: one number for each query, float [queries]. resamples, seed: of the draws.
     """
     difference = np.asarray(other, dtype=np.float64) - np.asarray(first, dtype=np.float64)
-    count = len(difference)
-    random = np.random.Generator(np.random.PCG64(seed))
-    drawn = random.multinomial(count, np.full(count, 1.0 / count), size=resamples)
-    tail = 100 * (1 - COVERAGE) / 2
-    low, high = np.percentile(drawn @ difference / count, [tail, 100 - tail])
+    low, high = interval(redrawn(difference[:, None], resamples, seed)[:, 0] / len(difference))
     return Estimate(float(difference.mean()), float(low), float(high))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.engine.errors import InputError
-from headwater.engine.json_lines import json_object, numbered
+from headwater.engine.json_lines import json_object, numbered, read_text
 from headwater.tasks.query import Query
 
 PACKAGED = ("commonsense", "arithmetic", "open")
@@ -81,14 +81,7 @@ def load_query_set(source: str | Path) -> list[QueryItem]:
     if str(source) in QUERY_SETS:
         return query_set(str(source))
     path = Path(source)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} cannot be read",
-            expected=f"a JSON Lines file, or one of {', '.join(QUERY_SETS)}",
-            found=getattr(error, "strerror", None) or str(error),
-        ) from error
+    text = read_text(path, f"a JSON Lines file, or one of {', '.join(QUERY_SETS)}")
     return _items(text, str(path), path.stem)
 
 

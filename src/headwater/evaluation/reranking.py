@@ -5,10 +5,15 @@ ranks for each query a few hundred candidates: every gold document, documents th
 answer, random ones, and the best of BM25. It was made for methods too dear to run on everything;
 since the candidates hold all gold documents, its numbers are higher than those of open retrieval,
 and the two must not stand in one column.
+
+Nothing is won by a tie: equal scores are ordered by lot (a seeded hash of the id), and a score of 0
+(no word shared, no rank in any list) takes its place in the ranking but is no find.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import time
 from collections.abc import Sequence
@@ -26,6 +31,7 @@ from headwater.evaluation.retrieval import Estimate, Retrieval, retrieval
 if TYPE_CHECKING:
     from headwater.index.index import Index
     from headwater.methods.method import Method
+    from headwater.tasks.query import Query
 
 Array = np.ndarray[Any, Any]
 Protocol = Literal["open", "ftrace"]
@@ -112,10 +118,11 @@ def compare(
         index: the examples. items: with completion and gold; see `query_sets.load_query_set`.
         methods: what is compared; differences are to the first.
         protocol: "open" ranks every example to `depth`; "ftrace" the candidates of each query.
-        k: the cut of success and recall. depth: a gold document below it counts as not found.
+        k: the cut of success and recall. depth: a gold document below it counts as not found
+            ("open"; "ftrace" ranks all candidates).
         candidates: of the protocol "ftrace". lexical: the method that gives its lexical
             distractors (BM25); None = there are none.
-        seed: of the intervals.
+        seed: of the intervals, and of the order of equal scores.
 
     Raises:
         InputError: for no methods or one twice, a query without gold or completion, no query whose
@@ -131,7 +138,11 @@ def compare(
     first: Array | None = None
     for method in methods:
         started = time.perf_counter()
-        ranked = _ranked(index, kept, method, depth, some)
+        queries = [item.query() for item in kept]
+        if some is None:
+            ranked = rank_all(index, queries, method, depth, seed)
+        else:
+            ranked = rank_candidates(index, queries, method, some, seed)
         seconds = time.perf_counter() - started
         by_query = per_query(ranked, gold, k)
         difference = None
@@ -157,7 +168,9 @@ def checked_protocol(name: str) -> Protocol:
     raise InputError("There is no such protocol", expected=" or ".join(PROTOCOLS), found=name)
 
 
-def per_query(ranked: Sequence[Sequence[str]], gold: Sequence[Sequence[str]], k: int) -> Array:
+def per_query(
+    ranked: Sequence[Sequence[str | None]], gold: Sequence[Sequence[str]], k: int
+) -> Array:
     """MRR, success@k and recall@k of each query alone, float64 [queries, 3]."""
     alone = [
         retrieval([one], [right], k=k, resamples=1) for one, right in zip(ranked, gold, strict=True)
@@ -174,7 +187,8 @@ def candidate_sets(
     """For each query the positions that are ranked, int64, ascending, none twice.
 
     All gold documents that the index holds, with the distractors of `Candidates`; what one source
-    gives twice, or two give, counts once. A query's draws depend on the seed and its number.
+    gives twice, or two give, counts once. A query's draws depend on the seed and its number. What
+    `lexical` scores 0 is no lexical distractor, so there may be fewer of these.
     """
     from headwater.methods.scoring import top
 
@@ -184,7 +198,15 @@ def candidate_sets(
     best: list[list[int]] = [[] for _ in items]
     if lexical is not None and candidates.lexical:
         queries = [item.query() for item in items]
-        best = [one.positions for one in top(index, queries, candidates.lexical, method=lexical)]
+        found_by_words = top(index, queries, candidates.lexical, method=lexical)
+        best = [
+            [
+                position
+                for position, score in zip(one.positions, one.scores, strict=True)
+                if score > 0
+            ]
+            for one in found_by_words
+        ]
     sets: list[Array] = []
     for number, (right, holding, listed) in enumerate(zip(found, holders, best, strict=True)):
         generator = np.random.default_rng([candidates.seed, number])
@@ -226,31 +248,51 @@ def _words(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
-def _ranked(
-    index: Index,
-    items: Sequence[QueryItem],
-    method: Method,
-    depth: int,
-    candidates: Sequence[Array] | None,
-) -> list[list[str]]:
-    from headwater.methods.scoring import top
+def rank_all(
+    index: Index, queries: Sequence[Query], method: Method, depth: int, seed: int = 0
+) -> list[list[str | None]]:
+    """The ids of the `depth` best documents for each query, best first; None = one that scores 0.
 
-    queries = [item.query() for item in items]
-    if candidates is None:
-        return [one.ids for one in top(index, queries, depth, method=method)]
-    return rank_candidates(index, queries, method, candidates)
+    Args:
+        seed: of the order of equal scores.
+    """
+    from headwater.methods.scoring import Keeper
+
+    drawn = lots(index.ids, seed)
+    keepers = [Keeper(depth) for _ in queries]
+    for first, block in method.stream(index, queries):
+        part = slice(first, first + block.shape[1])
+        for keeper, row in zip(keepers, block, strict=True):
+            keeper.offer(-row, drawn[part], np.arange(first, part.stop))
+    return [_named(index, keeper.positions, keeper.values) for keeper in keepers]
+
+
+def lots(ids: Sequence[str], seed: int) -> Array:
+    """What orders equal scores, the lowest first: a hash of each id and the seed, int64."""
+    texts = (f"{seed}|{name}".encode("utf-8", "surrogatepass") for name in ids)
+    drawn = (hashlib.blake2b(text, digest_size=8).digest() for text in texts)
+    return np.asarray([int.from_bytes(one, "little", signed=True) for one in drawn], np.int64)
+
+
+def _named(index: Index, positions: Array, scores: Array) -> list[str | None]:
+    pairs = zip(positions.tolist(), scores.tolist(), strict=True)
+    return [index.ids[position] if score != 0 else None for position, score in pairs]
 
 
 def rank_candidates(
-    index: Index, queries: Sequence[Any], method: Method, candidates: Sequence[Array]
-) -> list[list[str]]:
-    """The ids of each query's candidates, best first; equal scores in the order of their ids.
+    index: Index,
+    queries: Sequence[Query],
+    method: Method,
+    candidates: Sequence[Array],
+    seed: int = 0,
+) -> list[list[str | None]]:
+    """The ids of each query's candidates, best first; None = one that scores 0.
 
     The method runs once, on the documents that are any query's candidate; a document that it has no
     score for (NaN) is not ranked.
 
     Args:
-        candidates: positions for each query, int64, ascending.
+        candidates: positions for each query, int64, ascending. seed: of the order of equal scores.
     """
     among = np.zeros(len(index), dtype=bool)
     for positions in candidates:
@@ -261,12 +303,13 @@ def rank_candidates(
         for row, positions, own in zip(block, candidates, scores, strict=True):
             low, high = np.searchsorted(positions, ends)
             own[low:high] = row[positions[low:high] - first]
-    ids = np.asarray(index.ids)
-    ranked: list[list[str]] = []
+    drawn = lots(index.ids, seed)
+    ranked: list[list[str | None]] = []
     for positions, own in zip(candidates, scores, strict=True):
         there = ~np.isnan(own)
-        names = ids[positions[there]]
-        ranked.append(names[np.lexsort((names, -own[there]))].tolist())
+        positions, own = positions[there], own[there]
+        order = np.lexsort((drawn[positions], -own))
+        ranked.append(_named(index, positions[order], own[order]))
     return ranked
 
 
@@ -302,7 +345,11 @@ def _check(
         raise InputError("There is no query", expected="at least one")
     if not methods:
         raise InputError("There is no method to evaluate", expected="at least one")
-    if not 1 <= k <= depth:
+    described = [json.dumps(one.describe(), sort_keys=True, default=str) for one in methods]
+    twice = [one.title for n, one in enumerate(methods) if described[n] in described[:n]]
+    if twice:
+        raise InputError("A method is there more than once", found=", ".join(twice))
+    if k < 1 or (protocol == "open" and k > depth):
         raise InputError("k is not usable", expected=f"from 1 to the depth, {depth}", found=k)
     for item in items:
         if item.completion is None or not item.gold:

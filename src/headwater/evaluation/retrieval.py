@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from headwater.engine.bootstrap import interval, redrawn
 from headwater.engine.errors import InputError
-
-COVERAGE = 0.95
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Retrieval:
 
 
 def retrieval(
-    ranked: Sequence[Sequence[str]],
+    ranked: Sequence[Sequence[str | None]],
     gold: Sequence[Collection[str]],
     *,
     k: int = 10,
@@ -64,7 +62,8 @@ def retrieval(
     """MRR, success@k and recall@k of one ranking for each query.
 
     Args:
-        ranked: for each query the ids it found, best first, each at most once.
+        ranked: for each query the ids it found, best first, each at most once. None = a place
+            taken by a document that is no find.
         gold: for each query the ids that are right, at least one; order and repeats do not matter.
         k: the cut of success and recall.
         resamples: bootstrap draws of the queries, for the intervals.
@@ -81,9 +80,7 @@ def retrieval(
         hits = sum(name in wanted for name in found[:k])
         rows.append((0.0 if first is None else 1.0 / first, float(hits > 0), hits / len(wanted)))
     scores = np.asarray(rows, dtype=np.float64)
-    drawn = _bootstrap_means(scores, resamples, seed)
-    tail = 100 * (1 - COVERAGE) / 2
-    low, high = np.percentile(drawn, [tail, 100 - tail], axis=0)
+    low, high = interval(redrawn(scores, resamples, seed) / len(scores))
     mrr, success, recall = (
         Estimate(float(mean), float(down), float(up))
         for mean, down, up in zip(scores.mean(axis=0), low, high, strict=True)
@@ -91,19 +88,8 @@ def retrieval(
     return Retrieval(mrr, success, recall, k, len(rows))
 
 
-def _bootstrap_means(
-    scores: np.ndarray[Any, Any], resamples: int, seed: int
-) -> np.ndarray[Any, Any]:
-    """Means over redrawn queries: [resamples, columns] from [queries, columns]."""
-    random = np.random.Generator(np.random.PCG64(seed))
-    count = len(scores)
-    # How often each query is drawn is all a mean needs: counts [queries] in place of indices.
-    share = np.full(count, 1.0 / count)
-    return np.stack([random.multinomial(count, share) @ scores for _ in range(resamples)]) / count
-
-
 def _check(
-    ranked: Sequence[Sequence[str]], gold: Sequence[Collection[str]], k: int, resamples: int
+    ranked: Sequence[Sequence[str | None]], gold: Sequence[Collection[str]], k: int, resamples: int
 ) -> None:
     if len(ranked) != len(gold) or not gold:
         raise InputError(
@@ -124,5 +110,6 @@ def _check(
                 expected="at least one",
                 do="leave out queries whose right documents are not known",
             )
-        if len(set(found)) != len(found):
+        named = [name for name in found if name is not None]
+        if len(set(named)) != len(named):
             raise InputError(f"The ranking of query {number} names an id more than once")

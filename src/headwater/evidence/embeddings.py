@@ -1,8 +1,8 @@
 """Vectors of documents on disk: made part by part, resumed where it stopped, scanned exactly.
 
 A part is the vectors of 2,048 documents, of unit length, with the lengths they had; its mark is
-written last, and a build that was stopped takes marked parts over. A document may have several
-vectors (windows of a long text): it counts with its best one.
+written last. A build that was stopped, or one of a corpus that has grown, takes marked parts over.
+A document may have several vectors (windows of a long text): it counts with its best one.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from headwater.engine.errors import DamageError, HeadwaterError, InputError
-from headwater.engine.files import checksum, read_json, write_atomic, write_json
+from headwater.engine.errors import DamageError, InputError
+from headwater.engine.files import write_atomic
+from headwater.engine.marks import read_mark, write_mark
 from headwater.engine.progress import Progress
 
 if TYPE_CHECKING:
     import torch
 
-    from headwater.evidence.store import Store
+    from headwater.index.store import Store
 
 PART = 2048  # documents of a file
 GROUP = 256  # documents whose vectors are made at once
@@ -47,13 +48,13 @@ def build(store: Store, make: Make, storage: str, label: str, *, also: Sequence[
         for number, first in enumerate(range(0, count, PART)):
             name = f"{number:05d}"
             positions = range(first, min(first + PART, count))
-            mark = _finished(store.folder, name)
+            mark = _finished(store.folder, name, len(positions))
             if mark is None:
                 vectors, owners = _part(make, positions, progress)
-                mark = _write(store.folder, name, vectors, owners - first, storage)
+                mark = _write(store.folder, name, vectors, owners - first, storage, len(positions))
             else:
                 progress.advance(len(positions))
-            parts.append({"name": name, "first": first, "documents": len(positions), **mark})
+            parts.append({"name": name, "first": first, **mark})
     kept = [{key: part[key] for key in ("name", "first", "documents", "rows")} for part in parts]
     extra = {"parts": kept, "dimensions": parts[0]["dimensions"] if parts else 0}
     store.finish([*also, *(f"{part['name']}.safetensors" for part in parts)], extra)
@@ -68,19 +69,18 @@ def _part(make: Make, positions: range, progress: Progress) -> tuple[Array, Arra
     return np.concatenate([rows for rows, _ in made]), np.concatenate([own for _, own in made])
 
 
-def _finished(folder: Path, name: str) -> dict[str, Any] | None:
-    """The mark of a part that an earlier build finished; None when it has to be made."""
-    path, mark = folder / f"{name}.safetensors", folder / f"{name}.json"
-    if not (path.exists() and mark.exists()):
-        return None
-    try:
-        found: Any = read_json(mark)
-    except HeadwaterError:
-        return None
-    return found if isinstance(found, dict) and found.get("checksum") == checksum(path) else None
+def _finished(folder: Path, name: str, documents: int) -> dict[str, Any] | None:
+    """The mark of a part that is there, undamaged; None when it has to be made.
+
+    The last part of a corpus that has grown since held fewer documents.
+    """
+    found = read_mark(folder / f"{name}.json", [f"{name}.safetensors"])
+    return found if found is not None and found.get("documents") == documents else None
 
 
-def _write(folder: Path, name: str, rows: Array, owners: Array, storage: str) -> dict[str, Any]:
+def _write(
+    folder: Path, name: str, rows: Array, owners: Array, storage: str, documents: int
+) -> dict[str, Any]:
     from safetensors.numpy import save_file
 
     norm = np.linalg.norm(rows.astype(np.float64), axis=1)
@@ -91,10 +91,10 @@ def _write(folder: Path, name: str, rows: Array, owners: Array, storage: str) ->
         "norm": norm.astype(np.float32),
         "document": owners.astype(np.int32),
     }
-    path = folder / f"{name}.safetensors"
-    write_atomic(path, lambda temporary: save_file(tensors, temporary))
-    mark = {"rows": len(rows), "dimensions": int(rows.shape[1]), "checksum": checksum(path)}
-    write_json(folder / f"{name}.json", mark)
+    file = f"{name}.safetensors"
+    write_atomic(folder / file, lambda temporary: save_file(tensors, temporary))
+    mark = {"documents": documents, "rows": len(rows), "dimensions": int(rows.shape[1])}
+    write_mark(folder / f"{name}.json", mark, [file])
     return mark
 
 

@@ -32,6 +32,7 @@ POOLINGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_lasttoken": "lasttoken",
 }
+FILES = ("*.safetensors*", "*.json", "*.txt", "*.model")  # weights, settings, tokenizers
 OVERLAP = 32  # tokens that windows of a long text share
 BUDGET = 8192  # padded tokens of a batch
 
@@ -110,7 +111,7 @@ class TransformerEncoder:
     def _fingerprint(self) -> str:
         """Of every file's name and size, small files' bytes, and places of the large ones."""
         digest = hashlib.sha256()
-        for path in sorted(self._where.glob("*.safetensors*")) + sorted(self._where.glob("*.json")):
+        for path in (path for kind in FILES for path in sorted(self._where.glob(kind))):
             size = path.stat().st_size
             digest.update(f"{path.name}|{size}\n".encode())
             with path.open("rb") as file:

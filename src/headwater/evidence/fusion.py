@@ -3,7 +3,8 @@
     score(q, z) = sum over methods of w / (k + rank of z by that method)
 
 It needs no common scale, which kinds of evidence do not have. Only the first `depth` of a method
-count, and only those with a positive score: to be 5,000th, or to share no word, is no support.
+count, and only those with a positive score: to be 5,000th, or to share no word, is no support. So
+no more than these are kept of each query, however large the corpus is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwater.engine.errors import InputError
+from headwater.evidence.sparse import Sparse
 from headwater.methods.method import Method, Scores
+from headwater.methods.scoring import Keeper
 
 if TYPE_CHECKING:
     from headwater.index.index import Index
@@ -54,6 +57,13 @@ def reciprocal_ranks(scores: Array, order: Array, k: float = K, depth: int = DEP
     return made
 
 
+def _offer(keepers: Sequence[Keeper], order: Array, first: int, block: Array) -> None:
+    """Show each query's keeper the documents of a block with a positive score."""
+    for keeper, row in zip(keepers, block, strict=True):
+        some = np.flatnonzero(row > 0)
+        keeper.offer(-row[some], order[first + some], first + some)
+
+
 class Fusion(Method):
     """Several methods as one, by reciprocal ranks.
 
@@ -62,6 +72,7 @@ class Fusion(Method):
     """
 
     name, title, additive = "fusion", "Fusion", False
+    influence = False
     unit = "sum of reciprocal ranks"
     needs = "what its methods need"
 
@@ -92,18 +103,22 @@ class Fusion(Method):
         modules: Sequence[str] | None = None,
         among: Mask | None = None,
     ) -> Scores:
-        """Fused scores of all documents at once; NaN where no method has one."""
-        order = index.examples.id_order
-        total = np.zeros((len(queries), len(index)))
-        scored = np.zeros(total.shape, dtype=bool)
+        """Fused scores, float32 [queries, documents] a block; NaN where no method has one."""
+        fused, everyone = Sparse(), np.full(len(index), np.nan)
         for method, weight in zip(self.methods, self.weights, strict=True):
-            rows = np.full(total.shape, np.nan, dtype=np.float32)
+            keepers = [Keeper(self.depth) for _ in queries]
             for first, block in method.stream(index, queries, modules, among):
-                rows[:, first : first + block.shape[1]] = block
-            scored |= ~np.isnan(rows)
-            for fused, row in zip(total, rows, strict=True):
-                fused += weight * reciprocal_ranks(row, order, self.k, self.depth)
-        yield 0, np.where(scored, total, np.nan).astype(np.float32)
+                _offer(keepers, index.examples.id_order, first, block)
+                # A score is something that a document has for all queries, or, rarely, for some.
+                there = ~np.isnan(block)
+                shared: Array = np.all(there, axis=0)
+                everyone[first : first + len(shared)][shared] = 0
+                rows, columns = np.nonzero(there & ~shared)
+                fused.add(rows, columns + first, 0.0)
+            for number, keeper in enumerate(keepers):
+                ranks = 1 + np.arange(len(keeper.positions))
+                fused.add(number, keeper.positions, weight / (self.k + ranks))
+        yield from fused.blocks(len(queries), everyone)
 
     def describe(self) -> dict[str, Any]:
         """Name, methods and parameters."""

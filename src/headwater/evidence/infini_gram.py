@@ -21,8 +21,14 @@ import numpy as np
 
 from headwater.engine.errors import DamageError, InputError
 from headwater.evidence.phrases import Characters, PhraseIndex, Shard, Tokens
-from headwater.evidence.suffix_array import Array, PackedPointers, SortedSuffixes, map_file
-from headwater.evidence.token_store import count_tokens, separator_of, token_type
+from headwater.evidence.suffix_array import (
+    Array,
+    PackedPointers,
+    SortedSuffixes,
+    map_file,
+    separator_of,
+)
+from headwater.evidence.token_store import count_tokens, token_type
 from headwater.evidence.tokenizer import TextTokenizer, named_tokenizer
 
 

@@ -21,9 +21,9 @@ import numpy as np
 from headwater.engine.errors import InputError
 from headwater.engine.progress import Progress
 from headwater.evidence.postings import Postings, bm25s_package, postings_of, save
-from headwater.evidence.ranker import TextRanker, best, decoder, prepared
-from headwater.evidence.store import Store
+from headwater.evidence.ranker import TextRanker, best, decoder
 from headwater.evidence.texts import document_text
+from headwater.index.store import Store, prepared
 
 if TYPE_CHECKING:
     from headwater.index.index import Index
@@ -53,6 +53,12 @@ class TermScore:
     documents: int
     score: float
     forms: tuple[str, ...]
+
+    @classmethod
+    def of(cls, forms: Counter[str], documents: int, score: float) -> TermScore:
+        """From how often the document has the term in each form."""
+        found = [form for form, _ in forms.most_common()]
+        return cls(found[0], forms.total(), documents, score, tuple(found))
 
 
 class BM25(TextRanker):
@@ -138,12 +144,7 @@ class BM25(TextRanker):
             InputError: when there is no such document.
         """
         postings: Postings = self._opened(index)
-        if not 0 <= position < postings.documents:
-            raise InputError(
-                "There is no such document",
-                expected=f"a position from 0 to {postings.documents - 1}",
-                found=position,
-            )
+        require_position(position, postings.documents)
         document = document_text(index.documents([position])[0], decoder(index))
         forms: dict[int, Counter[str]] = {}
         for word, number in zip(*self._numbered(postings, document), strict=True):
@@ -153,9 +154,7 @@ class BM25(TextRanker):
             score = postings.score(number, position)
             if score is None or number not in forms:
                 continue
-            found = [word for word, _ in forms[number].most_common()]
-            count, documents = forms[number].total(), postings.count(number)
-            made.append(TermScore(found[0], count, documents, times * score, tuple(found)))
+            made.append(TermScore.of(forms[number], postings.count(number), times * score))
         return sorted(made, key=lambda term: (-term.score, term.term))
 
     def _blocks(self, index: Index, items: Sequence[str]) -> Iterator[tuple[int, Array]]:
@@ -201,7 +200,7 @@ class BM25(TextRanker):
         return Postings.open(prepared(store, self._build))
 
     def _build(self, store: Store) -> None:
-        stop_words = _stop_words(self.stop_words)
+        stop_words = stop_words_of(self.stop_words)
         numbers = _Numbers(_stem(self.stemmer), stop_words)
         tokens, lengths = array("i"), array("i")
         decode = decoder(store.index)
@@ -226,6 +225,16 @@ class BM25(TextRanker):
         odds = (documents - df + 0.5) / (df + 0.5)
         idf = np.log1p(odds) if self.variant == "lucene" else np.log(np.maximum(odds, 1))
         return idf * tf / saturation
+
+
+def require_position(position: int, documents: int) -> None:
+    """Raise InputError when no document stands at a position."""
+    if not 0 <= position < documents:
+        raise InputError(
+            "There is no such document",
+            expected=f"a position from 0 to {documents - 1}",
+            found=position,
+        )
 
 
 class _Numbers(dict[str, int]):
@@ -273,7 +282,8 @@ def _stem(language: str | None) -> Callable[[str], str]:
         raise InputError("There is no such stemmer", expected=known, found=language) from error
 
 
-def _stop_words(wanted: str | Sequence[str]) -> frozenset[str]:
+def stop_words_of(wanted: str | Sequence[str]) -> frozenset[str]:
+    """The words of a list, or of the list of a language; raises InputError when there is none."""
     if not isinstance(wanted, str):
         return frozenset(wanted)
     bm25s_package()

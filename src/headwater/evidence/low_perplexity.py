@@ -132,6 +132,8 @@ class _Output:
         self._tokenizer = task.tokenizer
         self._ids = made.prompt_ids + made.ids
         self._texts: dict[tuple[int, int], str] = {}
+        # Of an output that was given, the first token may begin with characters of the prompt.
+        self._shift = max(self.text(0, len(made.ids)).find(made.text), 0)
 
     def ids(self, start: int, end: int) -> list[int]:
         return self.made.ids[start:end]
@@ -144,6 +146,12 @@ class _Output:
                 self._tokenizer, self._ids, first + start, first + end
             )
         return self._texts[start, end]
+
+    def characters(self, start: int, end: int) -> tuple[int, int]:
+        """Where in the output's text its tokens [start, end) stand."""
+        first, last = (len(self.text(0, place)) - self._shift for place in (start, end))
+        longest = len(self.made.text)
+        return min(max(first, 0), longest), min(max(last, 0), longest)
 
     def phrases(self, lookup: Lookup, start: int) -> list[Phrase]:
         """The window that starts there, as the corpus may hold it."""
@@ -163,8 +171,6 @@ class _Output:
     ) -> Window:
         """The window that starts there, judged."""
         made, end = self.made, start + self.length
-        text = self.text(start, end)
-        first = len(self.text(0, start))
         p = made.p[start:end]
         prompt = prompt_words(made.prompt)
         return Window(
@@ -172,8 +178,8 @@ class _Output:
             sample=made.sample,
             domain=self.domain,
             start=start,
-            characters=(first, first + len(text)),
-            text=text,
+            characters=self.characters(start, end),
+            text=self.text(start, end),
             tokens=self.ids(start, end),
             p=min(p),
             overlap=prompt_overlap(

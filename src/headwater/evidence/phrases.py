@@ -8,10 +8,10 @@ are exact sums over the shards, and no match crosses the border of a document.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,9 +19,11 @@ from headwater.engine.errors import DamageError, InputError
 from headwater.evidence.suffix_array import Array, SortedSuffixes
 from headwater.evidence.tokenizer import TextTokenizer
 
-SAMPLE_IN_ORDER = (
-    1 << 20
-)  # of more occurrences than these, a sample is drawn before they are sorted
+if TYPE_CHECKING:
+    from headwater.index.selection import Mask
+
+SAMPLE_IN_ORDER = 1 << 20  # of more occurrences, a sample is drawn before they are sorted
+READ = 1 << 16  # occurrences whose documents are looked up at a time
 SHORT = 64
 
 Tokens = Sequence[int] | np.ndarray[Any, Any]
@@ -78,9 +80,25 @@ class Shard:
         end = self.end if last else int(self.starts[number + 1]) // self.unit
         return self.suffixes.tokens[start:end].astype(np.int32)
 
+    def places(self, low: int, high: int, among: Mask | None = None) -> Iterator[Array]:
+        """Where in the text, in tokens, the suffixes of these ranks start, int64, block by block.
+
+        Args:
+            among: the documents of the corpus that are looked at; None = all.
+        """
+        for first in range(low, high, READ):
+            found = self.suffixes.positions(first, min(first + READ, high))
+            if among is not None:
+                found = found[among[self._numbers(found) + self.first]]
+            yield found
+
+    def _numbers(self, positions: Array) -> Array:
+        """Which documents places in the text are in, counted within the shard."""
+        return np.searchsorted(self.starts, positions * self.unit, side="right") - 1
+
     def matches(self, positions: Array) -> list[Match]:
         """Places in the text, in tokens, as documents and offsets."""
-        numbers = np.searchsorted(self.starts, positions * self.unit, side="right") - 1
+        numbers = self._numbers(positions)
         offsets = positions - np.asarray(self.starts[numbers], dtype=np.int64) // self.unit - 1
         pairs = zip((numbers + self.first).tolist(), offsets.tolist(), strict=True)
         return [Match(*pair) for pair in pairs]
@@ -121,16 +139,25 @@ class PhraseIndex(ABC):
         """Tokens of the corpus, separators left out."""
         return sum(shard.end - shard.documents for shard in self.shards)
 
-    def count(self, tokens: Tokens) -> int:
+    def count(self, tokens: Tokens, among: Mask | None = None) -> int:
         """How often the phrase occurs.
 
         Args:
             tokens: its token ids [n], n >= 1. One with an unknown word occurs nowhere.
+            among: the documents that count, bool [documents]; None = all. With it, every
+                occurrence is looked at.
 
         Raises:
             InputError: for an empty phrase, or ids that are not the tokenizer's.
         """
-        return sum(high - low for low, high in self._intervals(self._phrase(tokens)))
+        intervals = self._intervals(self._phrase(tokens))
+        if among is None:
+            return sum(high - low for low, high in intervals)
+        return sum(len(block) for block in self._blocks(intervals, among))
+
+    def _blocks(self, intervals: list[tuple[int, int]], among: Mask) -> Iterator[Array]:
+        for shard, interval in zip(self.shards, intervals, strict=True):
+            yield from shard.places(*interval, among)
 
     def find(self, tokens: Tokens, limit: int | None = None) -> list[Match]:
         """Where the phrase occurs, in corpus order; at most `limit` first ones (None = all).
@@ -151,27 +178,33 @@ class PhraseIndex(ABC):
             found += shard.matches(np.sort(positions))
         return found
 
-    def sample(self, tokens: Tokens, limit: int, seed: int = 0) -> list[Match]:
+    def sample(
+        self, tokens: Tokens, limit: int, seed: int = 0, among: Mask | None = None
+    ) -> list[Match]:
         """A random `limit` of the occurrences (all, when there are no more), in corpus order.
 
         The same for any division into shards up to a million occurrences; beyond, it is drawn by
-        rank in the sorted suffixes, so that not all places need to be read.
+        rank in the sorted suffixes, so that not all places need to be held.
+
+        Args:
+            among: the documents that are drawn from, as in `count`.
         """
-        phrase = self._phrase(tokens)
-        intervals = self._intervals(phrase)
-        total = sum(high - low for low, high in intervals)
-        if total <= limit:
-            return self.find(tokens)
-        chosen = np.sort(np.random.default_rng(seed).choice(total, limit, replace=False))
-        if total <= SAMPLE_IN_ORDER:
-            every = self.find(tokens)
-            return [every[number] for number in chosen.tolist()]
+        intervals = self._intervals(self._phrase(tokens))
+        counts = [
+            high - low if among is None else sum(len(b) for b in shard.places(low, high, among))
+            for shard, (low, high) in zip(self.shards, intervals, strict=True)
+        ]
+        total = sum(counts)
+        chosen = np.arange(total)
+        if total > limit:
+            chosen = np.sort(np.random.default_rng(seed).choice(total, limit, replace=False))
+        in_order = total <= SAMPLE_IN_ORDER
         found: list[Match] = []
-        for shard, (low, high) in zip(self.shards, intervals, strict=True):
-            ranks = low + chosen[(chosen >= 0) & (chosen < high - low)]
-            parts = [shard.suffixes.positions(rank, rank + 1) for rank in ranks.tolist()]
-            found += shard.matches(np.sort(np.concatenate(parts or [chosen[:0]])))
-            chosen = chosen - (high - low)
+        for shard, interval, count in zip(self.shards, intervals, counts, strict=True):
+            mine = chosen[(chosen >= 0) & (chosen < count)]
+            chosen = chosen - count
+            if len(mine):
+                found += shard.matches(_picked(shard, interval, among, mine, in_order=in_order))
         return found
 
     def longest_match(self, tokens: Tokens) -> tuple[int, int]:
@@ -180,11 +213,14 @@ class PhraseIndex(ABC):
         length = int(self.longest_matches(ids, np.zeros(1, dtype=np.int64))[0]) if len(ids) else 0
         return length, self.count(ids[:length]) if length else 0
 
-    def longest_matches(self, tokens: Tokens, starts: Array | None = None) -> Array:
+    def longest_matches(
+        self, tokens: Tokens, starts: Array | None = None, among: Mask | None = None
+    ) -> Array:
         """For each start, how many tokens from there occur together in one document.
 
         Args:
             tokens: token ids [n]. starts: ascending, int64 [k]; None = every token's.
+            among: the documents that are looked at, bool [documents]; None = all.
 
         Returns:
             int64 [k]; all searched at once.
@@ -196,7 +232,30 @@ class PhraseIndex(ABC):
         best = np.zeros(len(starts), dtype=np.int64)
         for shard in self.shards if len(starts) else []:
             best = np.maximum(best, shard.suffixes.longest(ids, starts, limits))
-        return best
+        return best if among is None else self._shortened(ids, starts, best, among)
+
+    def _shortened(self, ids: Array, starts: Array, lengths: Array, among: Mask) -> Array:
+        """How much of each match stands in the chosen documents; by bisection, from the left.
+
+        What begins later and ends no later than a match that does stand there, does too.
+        """
+        made = np.zeros(len(starts), dtype=np.int64)
+        reached = 0
+        for number, (start, length) in enumerate(
+            zip(starts.tolist(), lengths.tolist(), strict=True)
+        ):
+            known, over = max(reached - start, 0), length + 1
+            tried = length  # most of the time all of it does
+            while over - known > 1:
+                occurs = self._occurs(ids[start : start + tried], among)
+                known, over = (tried, over) if occurs else (known, tried)
+                tried = (known + over) // 2
+            made[number] = known
+            reached = max(reached, start + known)
+        return made
+
+    def _occurs(self, ids: Array, among: Mask) -> bool:
+        return any(len(block) for block in self._blocks(self._intervals(ids), among))
 
     def next_tokens(self, tokens: Tokens) -> dict[int, int]:
         """How often each token follows the phrase in the same document, by token id.
@@ -308,6 +367,28 @@ class PhraseIndex(ABC):
             return []
         phrase = self.shards[0].suffixes.bytes_of(ids)
         return [shard.suffixes.interval(phrase) for shard in self.shards]
+
+
+def _picked(
+    shard: Shard, interval: tuple[int, int], among: Mask | None, numbers: Array, *, in_order: bool
+) -> Array:
+    """Places in the text, ascending, of the occurrences with these numbers (ascending).
+
+    Args:
+        in_order: they are counted as they stand in the text; else as their suffixes are sorted.
+    """
+    if in_order:
+        return np.sort(np.concatenate(list(shard.places(*interval, among))))[numbers]
+    if among is None:  # the number is the rank: no other place is read
+        ranks = interval[0] + numbers
+        return np.sort(
+            np.concatenate([shard.suffixes.positions(rank, rank + 1) for rank in ranks.tolist()])
+        )
+    parts: list[Array] = []
+    for block in shard.places(*interval, among):
+        parts.append(block[numbers[(numbers >= 0) & (numbers < len(block))]])
+        numbers = numbers - len(block)
+    return np.sort(np.concatenate(parts))
 
 
 class Characters:

@@ -19,7 +19,7 @@ from headwater.engine.errors import DamageError, InputError
 from headwater.engine.files import disk_error, read_json, write_atomic
 
 if TYPE_CHECKING:
-    from headwater.evidence.store import Store
+    from headwater.index.store import Store
 
 DATA, INDICES, STARTS = FILES = (
     "data.csc.index.npy",

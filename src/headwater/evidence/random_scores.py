@@ -31,6 +31,7 @@ class Random(Method):
     """Uniform in [0, 1), by (seed, query, example id)."""
 
     name, title, additive = "random", "Random", False
+    influence = False
     unit = "uniform in [0, 1) (a control; means nothing)"
     needs = "nothing"
 

@@ -19,7 +19,6 @@ from headwater.evidence.fusion import best_first
 from headwater.methods.method import Method, Scores
 
 if TYPE_CHECKING:
-    from headwater.evidence.store import Store
     from headwater.index.index import Index
     from headwater.index.manifest import Manifest
     from headwater.index.selection import Mask
@@ -33,6 +32,7 @@ class Ranker(Method):
     """A method that compares each query with each document, without gradients."""
 
     additive = False
+    influence = False
 
     def __init__(self) -> None:
         self._held: WeakKeyDictionary[Index, tuple[Manifest, Any]] = WeakKeyDictionary()
@@ -103,15 +103,6 @@ class TextRanker(Ranker):
         row = np.concatenate([rows[0] for _, rows in self._blocks(index, [text])])
         positions = np.arange(len(row)) if among is None else np.flatnonzero(among)
         return best(index, positions, row[positions], k)
-
-
-def prepared(store: Store, build: Callable[[Store], None]) -> Store:
-    """The store, built by `build` where it is not ready."""
-    if not store.ready():
-        with store.building():
-            if not store.ready():  # another process may have built it while this one waited
-                build(store)
-    return store
 
 
 def refuse_modules(method: Method, modules: Sequence[str] | None) -> None:

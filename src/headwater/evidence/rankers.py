@@ -1,20 +1,30 @@
-"""All methods by their names on the command line: views of features, and rankers of texts."""
+"""All methods by their names: views of features, passes over the corpus, rankers of texts."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from headwater.engine.errors import InputError
 from headwater.evidence.fusion import Fusion
 from headwater.evidence.lexical import BM25
+from headwater.evidence.lexical_tantivy import Tantivy
 from headwater.evidence.random_scores import Random
 from headwater.evidence.repsim import RepSim
 from headwater.evidence.semantic import Dense
 from headwater.evidence.two_stage import TwoStage
+from headwater.methods.arnoldi import Arnoldi
+from headwater.methods.datainf import DataInf
+from headwater.methods.dda import CEA, DDA
+from headwater.methods.ekfac import EKFAC, KFAC
 from headwater.methods.grad_cos import GradCos
 from headwater.methods.grad_dot import GradDot
 from headwater.methods.logra import LoGra
+from headwater.methods.mirrored import Mirrored
 from headwater.methods.relatif import LRelatIF
+from headwater.methods.source import SOURCE
+from headwater.methods.tracin import TracInCP
 from headwater.methods.trackstar import TrackStar
 from headwater.methods.trak import TRAK
 
@@ -30,7 +40,17 @@ METHODS: dict[str, type[Method]] = {
         LoGra,
         LRelatIF,
         TRAK,
+        EKFAC,
+        KFAC,
+        DataInf,
+        Arnoldi,
+        Mirrored,
+        TracInCP,
+        SOURCE,
+        DDA,
+        CEA,
         BM25,
+        Tantivy,
         Dense,
         RepSim,
         Random,
@@ -42,25 +62,22 @@ def method_by_name(name: str, **options: object) -> Method:
     """A method with its defaults, or with `options`.
 
     `bm25+trackstar` is the fusion of the two, `bm25:200:trackstar` the second on the first 200 of
-    the first; options are then those of the one method that takes them.
+    the first; each of them gets those of the options that it has.
 
     Raises:
-        InputError: when there is none of this name (lists them), or it has no such option.
+        InputError: when there is none of this name (lists them), or no part has such an option.
     """
-    if "+" in name:
-        return Fusion(*(_part(part, options) for part in name.split("+")))
-    if ":" in name:
-        return _two_stage(name, options)
-    if name not in METHODS:
-        raise InputError("There is no such method", expected=", ".join(METHODS), found=name)
-    try:
-        return METHODS[name](**options)
-    except TypeError as error:
+    made = _made(name, options)
+    parts = parts_of(name)
+    unknown = [option for option in options if not any(takes(part, option) for part in parts)]
+    if unknown:
+        own = list(dict.fromkeys(option for part in parts for option in options_of(part)))
         raise InputError(
-            f"{METHODS[name].title} does not take these options",
-            expected="the options of its own",
-            found=", ".join(options),
-        ) from error
+            f"{name} does not take these options",
+            expected=", ".join(own) or "none",
+            found=", ".join(unknown),
+        )
+    return made
 
 
 def parts_of(name: str) -> list[str]:
@@ -68,9 +85,39 @@ def parts_of(name: str) -> list[str]:
     return [part for part in name.replace("+", ":").split(":") if not part.isdecimal()]
 
 
-def _part(name: str, options: dict[str, object]) -> Method:
-    mine = options if "trackstar" in parts_of(name) and "eval_queries" in options else {}
-    return method_by_name(name, **mine)
+def options_of(name: str) -> Sequence[str]:
+    """The options of a single method."""
+    given = inspect.signature(METHODS[name]).parameters.values()
+    return [one.name for one in given if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+
+
+def required(name: str) -> list[str]:
+    """The options without which a single method cannot be made."""
+    given = inspect.signature(METHODS[name]).parameters
+    return [one for one in options_of(name) if given[one].default is inspect.Parameter.empty]
+
+
+def takes(name: str, option: str) -> bool:
+    """Whether a single method has this option."""
+    return option in options_of(name)
+
+
+def _made(name: str, options: dict[str, object]) -> Method:
+    if "+" in name:
+        return Fusion(*(_made(part, options) for part in name.split("+")))
+    if ":" in name:
+        return _two_stage(name, options)
+    if name not in METHODS:
+        raise InputError("There is no such method", expected=", ".join(METHODS), found=name)
+    mine = {key: value for key, value in options.items() if takes(name, key)}
+    lacking = [one for one in required(name) if one not in mine]
+    if lacking:
+        raise InputError(
+            f"{METHODS[name].title} lacks {' and '.join(lacking)}",
+            expected=METHODS[name].needs,
+            do="name it: " + ", ".join(f"--{one} FOLDER" for one in lacking),
+        )
+    return METHODS[name](**mine)
 
 
 def _two_stage(name: str, options: dict[str, object]) -> Method:
@@ -80,4 +127,4 @@ def _two_stage(name: str, options: dict[str, object]) -> Method:
         raise InputError(
             "A two-stage search is not understood", expected="FIRST:COUNT:THEN", found=repr(name)
         )
-    return TwoStage(_part(first, options), _part(then, options), int(count))
+    return TwoStage(_made(first, options), _made(then, options), int(count))

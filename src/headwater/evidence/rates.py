@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from headwater.engine.bootstrap import RESAMPLES, interval, redrawn
 
-COVERAGE = 0.95
-RESAMPLES = 1000
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,6 @@ def rate(values: Array, prompts: Array, seed: int = 0, resamples: int = RESAMPLE
     mean = float(values.mean())
     if count < 2:
         return Rate(mean, None, None, len(values))
-    random = np.random.Generator(np.random.PCG64(seed))
-    drawn = random.multinomial(count, np.full(count, 1.0 / count), size=resamples) @ sums
-    tail = 100 * (1 - COVERAGE) / 2
-    low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [tail, 100 - tail])
+    drawn = redrawn(sums, resamples, seed)
+    low, high = interval(drawn[:, 0] / drawn[:, 1])
     return Rate(mean, float(low), float(high), len(values))

@@ -21,8 +21,8 @@ from headwater.engine.errors import InputError, NumericError, ResourceError
 from headwater.engine.files import write_atomic
 from headwater.engine.progress import Progress
 from headwater.evidence.embeddings import Embeddings, build, check_storage, owners_of
-from headwater.evidence.ranker import Ranker, prepared
-from headwater.evidence.store import Store
+from headwater.evidence.ranker import Ranker
+from headwater.index.store import Store, prepared
 
 if TYPE_CHECKING:
     import torch
@@ -131,8 +131,9 @@ class RepSim(Ranker):
         settings = {"ranker": self.name, "task": index.manifest["task"], **self._settings()}
         plain = Store(index, "semantic", settings)
         if not self.whiten:
-            return Opened(Embeddings(prepared(plain, self._build)), None)
+            return Opened(Embeddings(prepared(plain, self._build, grows=True)), None)
         white = Store(index, "semantic", settings | {"whiten": self.shrinkage})
+        # Other documents have another covariance: what is whitened does not grow.
         prepared(white, lambda store: self._build_whitened(store, plain))
         return Opened(Embeddings(white), _read_whitening(white))
 
@@ -147,7 +148,7 @@ class RepSim(Ranker):
         build(store, make, self.storage, "hidden states")
 
     def _build_whitened(self, store: Store, plain: Store) -> None:
-        states = Embeddings(prepared(plain, self._build))
+        states = Embeddings(prepared(plain, self._build, grows=True))
         whitening = whiten(states, self.shrinkage)
         _write_whitening(store, whitening)
 

@@ -18,9 +18,9 @@ import numpy as np
 from headwater.engine.errors import InputError, NumericError
 from headwater.evidence.embeddings import Embeddings, build, check_storage, owners_of
 from headwater.evidence.encoder import PACKAGED, Encoder, load_encoder, pieces
-from headwater.evidence.ranker import TextRanker, decoder, prepared
-from headwater.evidence.store import Store
+from headwater.evidence.ranker import TextRanker, decoder
 from headwater.evidence.texts import document_text
+from headwater.index.store import Store, prepared
 
 if TYPE_CHECKING:
     from headwater.index.index import Index
@@ -69,7 +69,7 @@ class Dense(TextRanker):
         # Passages do not depend on what is put before queries.
         encoder = {k: v for k, v in self.encoder.describe().items() if k != "query_prefix"}
         settings = {"ranker": self.name, "encoder": encoder, "storage": self.storage}
-        return Embeddings(prepared(Store(index, "semantic", settings), self._build))
+        return Embeddings(prepared(Store(index, "semantic", settings), self._build, grows=True))
 
     def _build(self, store: Store) -> None:
         decode = decoder(store.index)

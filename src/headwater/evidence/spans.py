@@ -11,13 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headwater.engine.errors import InputError
 from headwater.evidence.phrases import Match, PhraseIndex
 from headwater.evidence.relevance import Relevance
+
+if TYPE_CHECKING:
+    from headwater.index.selection import Mask
 
 RANKINGS = ("unigram", "length")
 UNSEEN = -10_000.0  # log probability of a token that the corpus does not hold
@@ -150,13 +153,19 @@ _Group = list[tuple[Part, list[Match]]]  # parts of one span, with their occurre
 
 
 def trace(
-    verbatim: PhraseIndex, text: str, prompt: str = "", settings: Tracing | None = None
+    verbatim: PhraseIndex,
+    text: str,
+    prompt: str = "",
+    settings: Tracing | None = None,
+    among: Mask | None = None,
 ) -> list[Span]:
     """The spans of an output that stand verbatim in the corpus.
 
     Args:
         verbatim: a `Verbatim`, or an `InfiniGram`. text: the output. prompt: what it answers; it
             is not searched, but counts towards the relevance of documents.
+        among: the documents that are searched, bool [documents]; None = all. Counts are of these;
+            how probable a word is stays a matter of the whole corpus.
 
     Returns:
         In the order of the output; they serialise by `dataclasses.asdict`.
@@ -168,18 +177,19 @@ def trace(
         part = encoded.offsets[first:end]
         return _trimmed(text, int(part[:, 0].min()), int(part[:, 1].max()))
 
-    found = maximal_spans(verbatim, encoded.ids, settings)
+    found = maximal_spans(verbatim, encoded.ids, settings, among)
     found = [span for span in found if text[slice(*characters(*span))]]  # not white space alone
     if settings.frequency is not None:
-        most = settings.frequency
-        found = [span for span in found if verbatim.count(encoded.ids[slice(*span)]) <= most]
+        most, ids = settings.frequency, encoded.ids
+        found = [span for span in found if verbatim.count(ids[slice(*span)], among) <= most]
     parts: _Group = []
     for first, end in _least_probable(verbatim, encoded.ids, found, settings):
         ids = encoded.ids[first:end]
         start, stop = characters(first, end)
         probability = float(_log_probabilities(verbatim, ids).sum())
-        part = Part(start, stop, text[start:stop], end - first, verbatim.count(ids), probability)
-        parts.append((part, verbatim.sample(ids, settings.documents, settings.seed)))
+        count = verbatim.count(ids, among)
+        part = Part(start, stop, text[start:stop], end - first, count, probability)
+        parts.append((part, verbatim.sample(ids, settings.documents, settings.seed, among)))
     return _documented(verbatim, _joined(parts, settings.merge), text, prompt, settings)
 
 
@@ -187,7 +197,10 @@ def trace(
 
 
 def maximal_spans(
-    verbatim: PhraseIndex, ids: np.ndarray[Any, Any], settings: Tracing
+    verbatim: PhraseIndex,
+    ids: np.ndarray[Any, Any],
+    settings: Tracing,
+    among: Mask | None = None,
 ) -> list[tuple[int, int]]:
     """Token ranges [first, end) of the maximal matching spans, in order; none within another.
 
@@ -203,7 +216,7 @@ def maximal_spans(
     begins = np.append(begins, True)  # the output's end ends a word, and its start begins one
     begins[0] = True
     starts = np.flatnonzero(begins[:-1])
-    ends = starts + verbatim.longest_matches(ids, starts)
+    ends = starts + verbatim.longest_matches(ids, starts, among)
     cuts = np.append(np.flatnonzero(stops), len(ids)) + 1
     ends = np.minimum(ends, cuts[np.searchsorted(cuts, starts, side="right")])
     borders = np.flatnonzero(begins)

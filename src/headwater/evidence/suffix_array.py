@@ -26,6 +26,11 @@ BLOCK = 1 << 22  # occurrences that are read one by one; more are leapt over
 PIECE = 1 << 18  # entries that are written at a time
 
 
+def separator_of(dtype: np.dtype[Any]) -> int:
+    """What stands around documents: the largest number of the type, which is no token."""
+    return (1 << 8 * dtype.itemsize) - 1
+
+
 # -- building -------------------------------------------------------------------------------------
 
 
@@ -120,6 +125,7 @@ class SortedSuffixes:
 
     def __init__(self, text: mmap.mmap, pointers: Pointers, dtype: np.dtype[Any]) -> None:
         self.dtype, self.width = dtype, dtype.itemsize
+        self._separator = separator_of(dtype)
         self.tokens = np.frombuffer(text, dtype=dtype)
         self._text, self._pointers = text, pointers
         # Windows that begin near the end are read from a copy of it that zeros follow.
@@ -269,10 +275,6 @@ class SortedSuffixes:
                     yield token, low - first
             else:
                 low = first + 1
-
-    @property
-    def _separator(self) -> int:
-        return (1 << 8 * self.width) - 1
 
 
 def map_file(path: Path) -> mmap.mmap:

@@ -3,7 +3,7 @@
 Big-endian, because then the order of the bytes is the order of the tokens, which is all that a
 suffix array needs. The separator is the largest number of the type and no token: a phrase without
 it cannot match across two documents. The tokenizer's own JSON lies beside, so that the folder
-explains itself. A killed build goes on after the last shard that has its mark.
+explains itself. A killed build goes on after the last shard whose files are what its mark says.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headwater.engine.errors import HeadwaterError, InputError
-from headwater.engine.files import read_json, write_atomic, write_json
+from headwater.engine.errors import InputError
+from headwater.engine.files import write_atomic
+from headwater.engine.marks import read_mark, write_mark
 from headwater.engine.progress import Progress
+from headwater.evidence.suffix_array import separator_of
 from headwater.evidence.texts import document_text
 from headwater.evidence.tokenizer import FILE, WORDS, TextTokenizer
 
@@ -26,18 +28,13 @@ if TYPE_CHECKING:
     from headwater.index.index import Index
 
 SHARD_TOKENS = 1 << 28  # at most so many tokens in a shard, unless one document alone has more
-BATCH = 1 << 20  # characters that are tokenised at a time
+BATCH = 1 << 20  # characters, or given tokens, that are taken at a time
 UNIGRAMS = "unigrams.bin"
 
 
 def token_type(vocabulary: int) -> np.dtype[Any]:
     """The type of a stored token: >u2 where ids and separator fit, else >u4."""
     return np.dtype(">u2" if vocabulary < 1 << 16 else ">u4")
-
-
-def separator_of(dtype: np.dtype[Any]) -> int:
-    """What stands around documents: the largest number of the type."""
-    return (1 << 8 * dtype.itemsize) - 1
 
 
 def build_cost(tokens: int, vocabulary: int, shard_tokens: int = SHARD_TOKENS) -> tuple[int, int]:
@@ -115,10 +112,11 @@ class _Held:
         text = np.full(self.tokens, separator_of(dtype), dtype=dtype)
         for start, part in zip(offsets.tolist(), self.parts, strict=True):
             text[start + 1 : start + 1 + len(part)] = part
-        for name, array in zip(shard_files(number), (text, offsets), strict=True):
+        names = shard_files(number)
+        for name, array in zip(names, (text, offsets), strict=True):
             write_atomic(folder / name, lambda path, array=array: array.tofile(path))
         made = {"first": self.first, "documents": self.documents, "tokens": self.tokens}
-        write_json(_mark(folder, number), made)
+        write_mark(_mark(folder, number), made, names)
         return made
 
 
@@ -129,15 +127,11 @@ def _mark(folder: Path, number: int) -> Path:
 def _finished(folder: Path) -> list[dict[str, int]]:
     """The shards that an earlier run finished, up to the first that it did not."""
     shards: list[dict[str, int]] = []
-    while (path := _mark(folder, len(shards))).exists():
+    while (found := read_mark(_mark(folder, len(shards)), shard_files(len(shards)))) is not None:
         try:
-            found = read_json(path)
-            shard = {name: int(found[name]) for name in ("first", "documents", "tokens")}
-        except (HeadwaterError, KeyError, TypeError, ValueError):
+            shards.append({name: int(found[name]) for name in ("first", "documents", "tokens")})
+        except (KeyError, TypeError, ValueError):
             break
-        if not all((folder / name).is_file() for name in shard_files(len(shards))):
-            break
-        shards.append(shard)
     return shards
 
 
@@ -149,7 +143,8 @@ def _tokenised(
     size = 0
     for document in documents:
         batch.append(document)
-        size += len(document_text(document)) + 1
+        given = document.content.get("input_ids")
+        size += (len(document_text(document)) if given is None else len(given)) + 1
         if size >= BATCH:
             yield from _ids_of(batch, tokenizer)
             batch, size = [], 0

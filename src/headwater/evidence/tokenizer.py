@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from headwater.engine.errors import InputError
+from headwater.tasks.texts import Texts
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -212,7 +213,8 @@ def tokenizer_of(index: Index, name: str | Path | TextTokenizer | None = None) -
     """
     if isinstance(name, TextTokenizer):
         return name
-    if str(name) == WORDS or (name is None and index.manifest["task"].get("kind") == "text"):
+    texts = index.manifest["task"].get("kind") == Texts.kind
+    if str(name) == WORDS or (name is None and texts):
         from headwater.evidence.words import words_of
 
         return words_of(index)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwater.engine.errors import InputError
-from headwater.evidence.fusion import best_first
+from headwater.evidence.sparse import Sparse
 from headwater.methods.method import Method, Scores
+from headwater.methods.scoring import Keeper
 
 if TYPE_CHECKING:
     from headwater.gradients.features import Features
@@ -38,6 +39,7 @@ class TwoStage(Method):
     """
 
     name, title, additive = "two-stage", "Two-stage search", False
+    influence = False
     needs = "what its methods need"
 
     def __init__(
@@ -64,21 +66,25 @@ class TwoStage(Method):
         modules: Sequence[str] | None = None,
         among: Mask | None = None,
     ) -> Scores:
-        """Scores of each query's own candidates, all documents at once."""
+        """Scores of each query's own candidates, float32 [queries, documents] a block; else NaN."""
         from headwater.methods.view import View
 
         chosen = candidates(index, queries, self.first, self.candidates, among)
-        union: Array = np.any(chosen, axis=0)
-        rows = np.full(chosen.shape, np.nan, dtype=np.float32)
+        union = np.unique(np.concatenate(chosen))
         if isinstance(self.then, View) and not index.has_features:
-            small = small_index(index, np.flatnonzero(union).tolist(), self.features)
-            for first, block in self.then.stream(small, queries, modules):
-                part = np.flatnonzero(union)[first : first + block.shape[1]]
-                rows[:, part] = block
+            small = small_index(index, union.tolist(), self.features)
+            blocks = self.then.stream(small, queries, modules)
+            places = [np.searchsorted(union, own) for own in chosen]  # in the small index
         else:
-            for first, block in self.then.stream(index, queries, modules, union):
-                rows[:, first : first + block.shape[1]] = block
-        yield 0, np.where(chosen, rows, np.float32(np.nan))
+            wanted = np.zeros(len(index), dtype=bool)
+            wanted[union] = True
+            blocks, places = self.then.stream(index, queries, modules, wanted), chosen
+        found = Sparse()
+        for first, block in blocks:
+            for number, (row, own, at) in enumerate(zip(block, chosen, places, strict=True)):
+                a, b = np.searchsorted(at, [first, first + len(row)])
+                found.add(number, own[a:b], row[at[a:b] - first])
+        yield from found.blocks(len(queries), np.full(len(index), np.nan))
 
     def describe(self) -> dict[str, Any]:
         """Name, methods and parameters."""
@@ -96,16 +102,15 @@ def candidates(
     method: Method,
     count: int,
     among: Mask | None = None,
-) -> Array:
-    """Each query's best `count` documents by `method`, bool [queries, documents]."""
+) -> list[Array]:
+    """Positions of each query's best `count` documents by `method`, int64, ascending."""
     order = index.examples.id_order
-    rows = np.full((len(queries), len(index)), np.nan, dtype=np.float32)
+    keepers = [Keeper(count) for _ in queries]
     for first, block in method.stream(index, queries, None, among):
-        rows[:, first : first + block.shape[1]] = block
-    chosen = np.zeros(rows.shape, dtype=bool)
-    for mask, row in zip(chosen, rows, strict=True):
-        mask[best_first(row, order, count)] = True
-    return chosen
+        positions = np.arange(first, first + block.shape[1])
+        for keeper, row in zip(keepers, block, strict=True):
+            keeper.offer(-row, order[positions], positions)
+    return [np.sort(keeper.positions) for keeper in keepers]
 
 
 def small_index(index: Index, positions: Sequence[int], features: Features | None = None) -> Index:

@@ -16,26 +16,27 @@ import numpy as np
 
 from headwater.engine.errors import DamageError, InputError
 from headwater.engine.files import write_atomic
+from headwater.engine.marks import read_mark, write_mark
 from headwater.engine.progress import Progress
 from headwater.evidence.phrases import Characters, PhraseIndex, Shard
-from headwater.evidence.store import Store
 from headwater.evidence.suffix_array import (
     Array,
     SortedSuffixes,
     WholePointers,
     map_file,
+    separator_of,
     write_suffix_array,
 )
 from headwater.evidence.texts import document_text
 from headwater.evidence.token_store import (
     SHARD_TOKENS,
     UNIGRAMS,
-    separator_of,
     shard_files,
     token_type,
     write_tokens,
 )
 from headwater.evidence.tokenizer import FILE, TextTokenizer, tokenizer_of
+from headwater.index.store import Store, prepared
 
 if TYPE_CHECKING:
     from headwater.corpus.document import Document
@@ -84,13 +85,13 @@ class Verbatim(PhraseIndex):
         """
         used = tokenizer_of(index, tokenizer)
         store = Store(index, "verbatim", {"format": FORMAT, "tokenizer": used.fingerprint})
-        if store.record() is None:
-            if not build:
-                raise InputError(
-                    f"The index has no verbatim evidence for the tokenizer {used.name}",
-                    do="build it: headwater.evidence.verbatim.Verbatim.open(index)",
-                )
-            _build(index, store, used, shard_tokens)
+        if build:
+            prepared(store, lambda one: _build(one, used, shard_tokens))
+        elif store.record() is None:
+            raise InputError(
+                f"The index has no verbatim evidence for the tokenizer {used.name}",
+                do="build it: headwater.evidence.verbatim.Verbatim.open(index)",
+            )
         return cls(index, store, used)
 
     def describe(self) -> dict[str, Any]:
@@ -138,28 +139,29 @@ class Verbatim(PhraseIndex):
         return Characters(self.tokenizer, self.document_tokens(position), text)
 
 
-def _build(index: Index, store: Store, tokenizer: TextTokenizer, shard_tokens: int) -> None:
-    with store.building() as folder:
-        if store.ready():  # another process has built it meanwhile
-            return
-        width = token_type(tokenizer.vocabulary).itemsize
-        shards = write_tokens(index, tokenizer, folder, shard_tokens)
-        files = [FILE, UNIGRAMS]
-        total = sum(shard["tokens"] for shard in shards)
-        with Progress("suffix array", total, "tokens") as progress:
-            for number, shard in enumerate(shards):
-                tokens, offsets = shard_files(number)
-                files += [tokens, offsets, _array_file(number)]
-                path = folder / _array_file(number)
-                if not path.exists():  # it is renamed into place when it is whole
-                    write_atomic(
-                        path, lambda out, t=folder / tokens: write_suffix_array(t, width, out)
-                    )
-                progress.advance(shard["tokens"])
-        extra = {"tokenizer": tokenizer.describe(), "vocabulary": tokenizer.vocabulary}
-        separator = separator_of(token_type(tokenizer.vocabulary))
-        layout = {"bytes_per_token": width, "separator": separator}
-        store.finish(files, extra | layout | {"shards": shards})
+def _build(store: Store, tokenizer: TextTokenizer, shard_tokens: int) -> None:
+    dtype = token_type(tokenizer.vocabulary)
+    shards = write_tokens(store.index, tokenizer, store.folder, shard_tokens)
+    files = [FILE, UNIGRAMS]
+    with Progress("suffix array", sum(shard["tokens"] for shard in shards), "tokens") as progress:
+        for number, shard in enumerate(shards):
+            tokens, offsets = shard_files(number)
+            files += [tokens, offsets, _array_file(number)]
+            _sort(store.folder, tokens, number, dtype.itemsize)
+            progress.advance(shard["tokens"])
+    extra = {"tokenizer": tokenizer.describe(), "vocabulary": tokenizer.vocabulary}
+    layout = {"bytes_per_token": dtype.itemsize, "separator": separator_of(dtype)}
+    store.finish(files, extra | layout | {"shards": shards})
+
+
+def _sort(folder: Path, tokens: str, number: int, width: int) -> None:
+    """The suffix array of a shard, unless it is there and of these very tokens."""
+    name = _array_file(number)
+    mark = (folder / name).with_suffix(".json")
+    if read_mark(mark, (tokens, name)) is None:
+        source = folder / tokens
+        write_atomic(folder / name, lambda out: write_suffix_array(source, width, out))
+        write_mark(mark, {}, (tokens, name))
 
 
 def _array_file(number: int) -> str:
@@ -167,14 +169,21 @@ def _array_file(number: int) -> str:
 
 
 def _map(store: Store, number: int, shard: dict[str, int], dtype: np.dtype[Any]) -> Shard:
-    tokens, offsets = (store.path(name) for name in shard_files(number))
-    array = store.path(_array_file(number))
-    size = array.stat().st_size // shard["tokens"]
-    pointers = WholePointers(map_file(array), dtype.itemsize, size)
+    """Map one shard, once the sizes of its files go together."""
+    names = (*shard_files(number), _array_file(number))
+    tokens, offsets, array = (store.path(name) for name in names)
+    count, documents = shard["tokens"], shard["documents"]
+    pointer = array.stat().st_size // count
+    expected = (count * dtype.itemsize, documents * 8, count * (4 if pointer <= 4 else 8))
+    for path, size in zip((tokens, offsets, array), expected, strict=True):
+        if path.stat().st_size != size:
+            raise DamageError(
+                f"{path} is damaged",
+                expected=f"{size} bytes, for {count} tokens of {documents} documents",
+                found=f"{path.stat().st_size} bytes",
+                do=f"remove {store.folder}; it is built again when it is needed",
+            )
+    pointers = WholePointers(map_file(array), dtype.itemsize, pointer)
     suffixes = SortedSuffixes(map_file(tokens), pointers, dtype)
-    starts = (
-        np.memmap(offsets, dtype="<i8", mode="r")
-        if shard["documents"]
-        else np.zeros(0, dtype=np.int64)
-    )
-    return Shard(suffixes, shard["first"], starts, shard["tokens"] - 1)
+    starts = np.memmap(offsets, dtype="<i8", mode="r") if documents else np.zeros(0, np.int64)
+    return Shard(suffixes, shard["first"], starts, count - 1)

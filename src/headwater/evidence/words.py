@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from headwater.engine.files import write_atomic
 from headwater.engine.progress import Progress
-from headwater.evidence.store import Store
 from headwater.evidence.texts import document_text
 from headwater.evidence.tokenizer import FILE, WORDS, TextTokenizer
+from headwater.index.store import Store, prepared, remove_outdated
 
 if TYPE_CHECKING:
     from headwater.index.index import Index
@@ -28,12 +28,7 @@ UNKNOWN = "<unknown>"  # cannot be a piece: it is split at its marks
 def words_of(index: Index) -> TextTokenizer:
     """The word tokenizer of an index's corpus; its memory is that of the distinct words."""
     store = Store(index, "verbatim", {"vocabulary": WORDS, "pattern": PATTERN})
-    if not store.ready():
-        with store.building() as folder:
-            if not store.ready():
-                text = _count(index)
-                write_atomic(folder / FILE, lambda path: _write(path, text))
-                store.finish([FILE], {"tokenizer": WORDS})
+    prepared(store, _build)
     return TextTokenizer.from_file(store.path(FILE), WORDS)
 
 
@@ -60,6 +55,14 @@ def word_tokenizer(texts: Iterator[str]) -> str:
     made.normalizer, made.pre_tokenizer = space, split
     made.decoder = decoders.Sequence([decoders.Fuse(), decoders.Strip(" ", 1, 0)])
     return made.to_str()
+
+
+def _build(store: Store) -> None:
+    text = _count(store.index)
+    write_atomic(store.folder / FILE, lambda path: _write(path, text))
+    store.finish([FILE], {"tokenizer": WORDS})
+    # Each vocabulary has a store of phrases of its own, as large as the corpus.
+    remove_outdated(store.index, store.kind)
 
 
 def _count(index: Index) -> str:

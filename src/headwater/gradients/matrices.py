@@ -74,7 +74,7 @@ class Layers:
 
     def run(
         self,
-        sink: Any,
+        sink: MatrixSink,
         chunks: Sequence[Chunk],
         role: Role = "example",
         seeds: Sequence[int] | None = None,
@@ -88,6 +88,7 @@ class Layers:
         """
         self.learn(chunks[0])
         batch = self.task.collate(chunks)
+        sink.summed = self.summed
         with self.task.running(), torch.enable_grad():
             if seeds is not None:
                 batch = self.task.resample(batch, seeds)
@@ -100,6 +101,7 @@ class Layers:
                         found="a loss without a graph",
                     )
                 loss.sum().backward()
+        sink.close()
         return loss.detach()
 
     def learn(self, chunk: Chunk) -> None:
@@ -136,6 +138,8 @@ class MatrixSink:
     def __init__(self, layers: Mapping[str, Layer], lengths: Sequence[int] | None = None) -> None:
         self.layers = layers
         self.lengths = None if lengths is None else torch.as_tensor(list(lengths))
+        self.summed: set[str] = set()  # layers used more than once in a pass
+        self._uses: dict[str, list[tuple[Any, torch.Tensor]]] = {}
 
     def inputs(self, parameters: Sequence[Parameter], a: torch.Tensor) -> list[Any]:
         """The input a [batch, tokens, in] of these layers, made ready once."""
@@ -156,11 +160,25 @@ class MatrixSink:
         return a
 
     def linear(self, parameter: Parameter, kept: Any, d: torch.Tensor) -> None:
-        """Output gradient d [batch, tokens, out] of a layer."""
-        self.layer(self.layers[parameter.name], kept, d)
+        """Output gradient d [batch, tokens, out] of a layer.
+
+        A layer that is used more than once waits for `close`: its gradient is the sum over all
+        its uses, as if they were further tokens.
+        """
+        if parameter.name in self.summed:
+            self._uses.setdefault(parameter.name, []).append((kept, d))
+        else:
+            self.layer(self.layers[parameter.name], kept, d)
+
+    def close(self) -> None:
+        """End of a batch."""
+        for name, uses in self._uses.items():
+            kept, d = (torch.cat(list(parts), dim=1) for parts in zip(*uses, strict=True))
+            self.layer(self.layers[name], kept, d)
+        self._uses.clear()
 
     def layer(self, layer: Layer, kept: Any, d: torch.Tensor) -> None:
-        """The same, by layer."""
+        """A layer's output gradient with what `joint` kept of its input, once a batch."""
         raise TypeError(f"{type(self).__name__} takes no layers")
 
     def bias(self, parameter: Parameter, d: torch.Tensor) -> None:

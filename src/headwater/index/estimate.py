@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from headwater.gradients.features import Features
     from headwater.gradients.layout import Block
     from headwater.tasks.task import Chunk, Task
+    from headwater.tasks.texts import Texts
 
 SAMPLE = 2000  # documents that are cut into chunks
 TIMED = 8  # batches that are timed, evenly spaced from the longest to the shortest
@@ -100,13 +101,12 @@ def estimate(
 
     features, plan = features or Features(), plan or Plan()
     gradients = Gradients(task, features)
-    sample = _take_sample(task, corpus, skip_bad=plan.skip_bad)
-    documents, basis = _count(corpus, sample)
+    sample = take_sample(task, corpus, skip_bad=plan.skip_bad)
+    documents, basis = count_documents(corpus, sample)
     factor = documents / max(sample.seen, 1)
     chunks = [chunk for held in sample.chunks for chunk in held]
     tokens = sum(chunk.length for chunk in chunks)
-    default = GPU_BUDGET if task.device.type == "cuda" else CPU_BUDGET
-    budget = plan.budget or default
+    budget = plan.budget or (GPU_BUDGET if task.device.type == "cuda" else CPU_BUDGET)
     timing = _measure(gradients, chunks, budget)
     rows = round(len(chunks) * factor)
     in_calibration = sample_size(documents) * tokens / max(len(sample.chunks), 1)
@@ -130,7 +130,7 @@ def estimate(
         tokens_per_second=timing.rate,
         disk_bytes={
             "features": round(rows * (timing.row_bytes + ROW_EXTRAS)),
-            "corpus": round(_stored_bytes(sample) * factor),
+            "corpus": round(stored_bytes(sample) * factor),
             "statistics": _statistics_bytes(task, blocks, features.storage),
         },
         peak_memory_bytes=timing.peak + round(shard * timing.row_bytes),
@@ -148,7 +148,7 @@ def estimate(
 
 
 @dataclass
-class _Sample:
+class Sample:
     """The first documents with their chunks; `seen` counts those that could not be used, too."""
 
     documents: list[Document]
@@ -158,8 +158,9 @@ class _Sample:
     whole: bool
 
 
-def _take_sample(task: Task, corpus: Corpus, *, skip_bad: bool) -> _Sample:
-    sample = _Sample([], [], 0, 0, True)
+def take_sample(task: Task | Texts, corpus: Corpus, *, skip_bad: bool) -> Sample:
+    """The first documents of a corpus; raises InputError when none can be used."""
+    sample = Sample([], [], 0, 0, True)
     for document in corpus.documents():
         if sample.seen == SAMPLE:
             sample.whole = False
@@ -181,7 +182,7 @@ def _take_sample(task: Task, corpus: Corpus, *, skip_bad: bool) -> _Sample:
     return sample
 
 
-def _count(corpus: Corpus, sample: _Sample) -> tuple[int, str]:
+def count_documents(corpus: Corpus, sample: Sample) -> tuple[int, str]:
     """Documents of the whole corpus, and how that is known."""
     if sample.whole:
         return sample.seen, "every document"
@@ -298,7 +299,7 @@ def _factor_seconds(blocks: Sequence[Block], storage: str) -> float:
 # -- disk ------------------------------------------------------------------------------------
 
 
-def _stored_bytes(sample: _Sample) -> int:
+def stored_bytes(sample: Sample) -> int:
     """Bytes of the sample as a corpus shard, which is written once to see."""
     held = list(zip(sample.documents, sample.chunks, strict=True))
     with tempfile.TemporaryDirectory(prefix="headwater-") as folder:

@@ -48,7 +48,8 @@ class Examples:
     @cached_property
     def id_order(self) -> Array:
         """Place of each document's id among all ids, int64: ties are broken by it."""
-        order = np.argsort(np.asarray(self.ids), kind="stable")
+        # Not by numpy: every id of its array would be as wide as the longest one.
+        order = sorted(range(len(self.ids)), key=self.ids.__getitem__)
         places = np.empty(len(order), dtype=np.int64)
         places[order] = np.arange(len(order))
         return places

@@ -93,7 +93,7 @@ def fit_factors(
             fit,
             visits,
             "eigenvalues",
-            lambda: EigenvalueSink(layers.layers, bases, layers.summed),
+            lambda: EigenvalueSink(layers.layers, bases),
         )
         values = {name: total / count for name, total in measured.total.items()}
     for name, value in values.items():
@@ -168,7 +168,6 @@ def _run(
             some = [flat[i] for i in part]
             sink.lengths = _lengths([chunk.length for chunk in some])
             layers.run(sink, some, seeds=[seeds[i] for i in part] if fit.fisher == "true" else None)
-            sink.close()
         progress.advance(len(positions))
 
 

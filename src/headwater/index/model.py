@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwater.engine.errors import InputError, MismatchError
 from headwater.index.manifest import Manifest, require_same
+from headwater.tasks.texts import Texts
 
 if TYPE_CHECKING:
     from headwater.tasks.causal_lm import CausalLM
@@ -30,7 +31,7 @@ def load_task(
     from headwater.tasks.causal_lm import CausalLM
 
     record, source = manifest["task"], manifest["source"]
-    if record["kind"] == "texts":
+    if record["kind"] == Texts.kind:
         raise InputError(
             "The index was made of texts alone: it has no model",
             expected="evidence that needs none: lexical, verbatim or semantic",

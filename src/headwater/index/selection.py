@@ -1,7 +1,8 @@
-"""Which examples take part in a ranking: those of some ids or groups, never those left out.
+"""Which examples take part in a ranking: those of some ids or groups.
 
 A mask over the documents, or None where all of them take part. Scores of the others are NaN: they
-have none, and a zero would be a place in the ranking.
+have none, and a zero would be a place in the ranking. What compares stored gradients also leaves
+out the examples that have none; evidence of other kinds knows nothing of that.
 """
 
 from __future__ import annotations
@@ -34,10 +35,9 @@ def selected(
     Raises:
         InputError: when an id is not in the index, or no example is left.
     """
-    mask = with_features(index)
     if ids is None and groups is None:
-        return mask
-    mask = np.ones(len(index), dtype=bool) if mask is None else mask
+        return None
+    mask = np.ones(len(index), dtype=bool)
     if ids is not None:
         wanted = {ids} if isinstance(ids, str) else set(ids)
         mask &= np.asarray([name in wanted for name in index.ids])
@@ -59,9 +59,10 @@ def selected(
     return mask
 
 
-def with_features(index: Index) -> Mask | None:
-    """False for examples whose loss or gradient was not finite; None when there is none."""
+def with_features(index: Index, among: Mask | None = None) -> Mask | None:
+    """`among` without the examples whose loss or gradient was not finite; None = all."""
     names = {name for shard in index.manifest["shards"] for name in shard.get("skipped", [])}
     if not names:
-        return None
-    return np.asarray([name not in names for name in index.ids])
+        return among
+    there = np.asarray([name not in names for name in index.ids])
+    return there if among is None else there & among

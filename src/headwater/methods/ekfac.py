@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from headwater.curvature.damping import Damping, RelativeDamping, damping_of
 from headwater.engine.errors import NumericError
-from headwater.index.factors import Factors, Fisher, Fit, fit_factors
+from headwater.index.factors import Factors, Fisher, Fit
+from headwater.index.kept_factors import factors_for
 from headwater.methods.corpus_pass import CorpusPass, Directions, query_matrices
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class EKFAC(CorpusPass):
         seed: of the sample and the drawn labels.
     """
 
-    name, title, unit = "ekfac", "EK-FAC", "change of the loss"
+    name, title, unit = "ekfac", "EK-FAC", "change of the loss, times the examples"
     needs = "a model; two passes for its curvature, and one for each group of queries"
     corrected = True
 
@@ -54,7 +55,7 @@ class EKFAC(CorpusPass):
 
     def factors(self, index: Index, layers: Layers) -> Factors:
         """The curvature of this index's corpus, fitted now or taken from its folder."""
-        return fit_factors(index, layers, self.fit)
+        return factors_for(index, layers, self.fit)
 
     def directions(self, index: Index, layers: Layers, queries: Sequence[Query]) -> Directions:
         """(F + damping)^-1 g_q."""

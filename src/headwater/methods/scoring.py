@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwater.engine.errors import InputError
-from headwater.index.selection import Groups, selected
+from headwater.index.selection import Groups, selected, with_features
 from headwater.tasks.query import Query
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def scores(
 ) -> Array:
     """Scores of every training example for every query, float32 [queries, examples].
 
-    Examples that take no part (others than `ids` or `groups`, and those without a finite gradient)
-    score NaN.
+    Examples that take no part (others than `ids` or `groups`, and for methods that compare stored
+    gradients those without a finite one) score NaN.
 
     Args:
         index: the index. queries: one or several.
@@ -125,17 +125,18 @@ def top(
         raise InputError("k must be positive", found=k)
     wanted = as_list(queries)
     among = selected(index, ids, groups)
+    order = index.examples.id_order
     keepers = [(Keeper(k), Keeper(k)) for _ in wanted]
     for first, block in (method or _usual()).stream(index, wanted, modules, among):
         part = slice(first, first + block.shape[1])
         positions = np.arange(first, part.stop)
-        names = np.asarray(index.ids[part])
         if among is not None:
             keep = among[part]
-            positions, names, block = positions[keep], names[keep], block[:, keep]
+            positions, block = positions[keep], block[:, keep]
+        places = order[positions]
         for (best, worst), row in zip(keepers, block, strict=True):
-            best.offer(-row, names, positions)
-            worst.offer(row, names, positions)
+            best.offer(-row, places, positions)
+            worst.offer(row, places, positions)
     return [_top(index, best, worst) for best, worst in keepers]
 
 
@@ -151,28 +152,33 @@ def _top(index: Index, best: Keeper, worst: Keeper) -> Top:
 
 
 class Keeper:
-    """The k smallest values offered so far; equal values in the order of their ids."""
+    """The k smallest values offered so far; equal values in the order of their ids' places."""
 
     def __init__(self, k: int) -> None:
         self.k = k
         self.values = np.zeros(0, dtype=np.float32)
-        self.names = np.zeros(0, dtype=str)
+        self.places = np.zeros(0, dtype=np.int64)
         self.positions = np.zeros(0, dtype=np.int64)
 
-    def offer(self, values: Array, names: Array, positions: Array) -> None:
-        """Take in a block of values with their ids and positions; NaN is no value."""
+    def offer(self, values: Array, places: Array, positions: Array) -> None:
+        """Take in a block of values; NaN is none.
+
+        Args:
+            places: of the ids among all ids (`Examples.id_order`). positions: of the documents.
+        """
         there = ~np.isnan(values)
         if not there.all():
-            values, names, positions = values[there], names[there], positions[there]
+            values, places, positions = values[there], places[there], positions[there]
         if len(values) > self.k:  # all that ties with the k-th smallest stays in the race
             limit = np.partition(values, self.k - 1)[self.k - 1]
             near = values <= limit
-            values, names, positions = values[near], names[near], positions[near]
+            values, places, positions = values[near], places[near], positions[near]
         values = np.concatenate([self.values, values])
-        names = np.concatenate([self.names, names])
+        places = np.concatenate([self.places, places])
         positions = np.concatenate([self.positions, positions])
-        order = np.lexsort((names, values))[: self.k]
-        self.values, self.names, self.positions = values[order], names[order], positions[order]
+        order = np.lexsort((places, values))[: self.k]
+        self.values, self.places = values[order], places[order]
+        self.positions = positions[order]
 
 
 def rank(
@@ -252,5 +258,5 @@ def self_influence(
     if not isinstance(chosen, View):
         raise InputError("Self-influence is defined for views", found=chosen.title)
     values = chosen.self_influence(index, modules)
-    among = selected(index)
+    among = with_features(index)
     return values if among is None else np.where(among, values, np.float32(np.nan))

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 
 from headwater.engine.errors import InputError
-from headwater.index.factors import Factors, Fisher, Fit, fit_factors
+from headwater.index.factors import Factors, Fisher, Fit
+from headwater.index.kept_factors import factors_for
 from headwater.methods.corpus_pass import CorpusPass, Directions, dots, query_groups, query_matrices
 from headwater.methods.method import Scores
 from headwater.training.schedule import given_or_known
@@ -133,7 +134,7 @@ class SOURCE(CorpusPass):
 
     def _factors(self, index: Index, layers: Layers, segment: Segment) -> Factors:
         """Curvature over the segment's checkpoints, in one basis."""
-        return fit_factors(index, layers, self.fit, self._visits(index, segment))
+        return factors_for(index, layers, self.fit, self._visits(index, segment))
 
     def _visits(self, index: Index, segment: Segment) -> list[Visit]:
         if self.fast:

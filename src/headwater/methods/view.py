@@ -25,6 +25,7 @@ from headwater.engine.progress import Progress
 from headwater.index.encoding import coordinates, decode
 from headwater.index.mapped import map_tensors
 from headwater.index.scan import ROWS, Directions, Products
+from headwater.index.selection import with_features
 from headwater.methods.method import Method, Scores, choose_blocks
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class View(Method):
         among: Mask | None = None,
     ) -> Scores:
         """The same for queries whose features [queries, size] are known."""
+        among = with_features(index, among)  # what was left out is stored as zeros
         v = self.directions(index, prepared, u)
         w = index.calibration.basis.direction(index.blocks, v)
         products = Products(Directions(w, index.blocks, prepared.chosen), index.features.storage)

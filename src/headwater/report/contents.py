@@ -11,6 +11,7 @@ from typing import Any, cast
 from headwater.engine.files import inside, read_json
 from headwater.index.manifest import read_manifest
 from headwater.report.figures import size
+from headwater.tasks.texts import Texts
 
 MOST_NAMED = 5  # skipped examples, module types and duplicate groups that a table names
 
@@ -85,7 +86,7 @@ def content_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _examples(record: dict[str, Any]) -> str:
     documents = f"{record['documents']:,} documents"
-    if record["task"]["kind"] == "texts":  # without a tokenizer there are no chunks or tokens
+    if record["task"]["kind"] == Texts.kind:  # without a tokenizer there are no chunks or tokens
         return documents
     return f"{documents}, {record['chunks']:,} chunks, {record['tokens']:,} tokens"
 
@@ -112,7 +113,7 @@ def _named_skipped(record: dict[str, Any]) -> str:
 
 
 def _model(task: dict[str, Any], source: dict[str, Any]) -> str:
-    if task["kind"] == "texts":
+    if task["kind"] == Texts.kind:
         return "none: texts only"
     name = source.get("name") or task["kind"]
     adapter = f" with adapter {source['adapter']}" if source.get("adapter") else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from headwater.engine.progress import clock
+from headwater.evidence.cost import TextCost
 from headwater.index.estimate import Estimate
 from headwater.report.contents import coverage_line
 from headwater.report.figures import size
@@ -34,6 +35,22 @@ def estimate_rows(estimate: Estimate) -> list[tuple[str, str]]:
     ]
     if estimate.skipped:
         rows.insert(1, ("skipped", f"{estimate.skipped:,} of the sample cannot be used"))
+    return rows
+
+
+def text_rows(cost: TextCost) -> list[tuple[str, str]]:
+    """The same of a corpus without a model."""
+    about = "" if cost.counted else "about "
+    rows = [
+        ("corpus", f"{about}{cost.documents:,} documents, {cost.words:,} words"),
+        ("known by", cost.basis),
+        ("disk", f"about {size(cost.disk_bytes['corpus'])}"),
+    ]
+    for kind, held in cost.peak_memory_bytes.items():
+        told = f"about {size(cost.disk_bytes[kind])} more on disk, {size(held)} of memory"
+        rows.append((kind, f"{told} (built when it is first asked for)"))
+    if cost.skipped:
+        rows.insert(1, ("skipped", f"{cost.skipped:,} of the sample cannot be used"))
     return rows
 
 

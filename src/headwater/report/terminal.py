@@ -72,6 +72,9 @@ def _parts(answer: Answer, *, plain: bool) -> Iterator[RenderableType]:
         yield Text(f"note: {printable(note)}", style="dim")
     if "command" in answer.reproduce:
         yield Text.assemble(("again: ", "dim"), printable(answer.reproduce["command"]))
+    if "left_out" in answer.reproduce:
+        told = f"(without {answer.reproduce['left_out']}, which a command line cannot say)"
+        yield Text(printable(told), style="dim")
 
 
 def _header(answer: Answer) -> Panel:
@@ -81,9 +84,8 @@ def _header(answer: Answer) -> Panel:
         bare = words.lstrip()
         query.append(printable(answer.prompt) + words[: len(words) - len(bare)])
         query.append(bare, style="bold reverse")
-        other = answer.query.rpartition(" instead of ")[2]
-        if other != answer.query:
-            query.append(f"   instead of {printable(other)}", style="dim")
+        if answer.instead_of is not None:
+            query.append(f"   instead of {printable(repr(answer.instead_of))}", style="dim")
     else:
         query.append(printable(answer.query), style="bold")
     facts: list[str] = []
@@ -166,13 +168,15 @@ def marked(item: Evidence, *, plain: bool) -> Text:
     """The example's text, cut to where its score lies, with the deciding words marked."""
     text = printable(item.text)
     marks = place(text, [(printable(token), share) for token, share in item.tokens])
-    start, end = excerpt(text, marks, LONGEST)
+    same = [Mark(a, b, 1.0) for a, b in _apart(item.spans)]
+    start, end = excerpt(text, marks or same, LONGEST)
     shown = Text("... " if start else "")
     at = start
     inner = [m for m in marks if start <= m.start and m.end <= end]
     told = strongest(text, inner)
     if not told:  # no influence: the words that are the same
-        told = [Mark(a, b, 0.0) for a, b in _apart(item.spans) if start <= a and b <= end]
+        inner = [m for m in same if m.start < end and m.end > start]
+        told = [Mark(max(m.start, start), min(m.end, end), 0.0) for m in inner]
     for mark in told:
         shown.append(_flat(text[at : mark.start]))
         shown.append_text(_word(_flat(text[mark.start : mark.end]), mark, plain=plain))

@@ -176,6 +176,7 @@ def completion_for(
     Raises:
         InputError: as `generate`, and when the model says nothing.
     """
+    _check(max_tokens=max_tokens)
     used = len(prompt_tokens(task, prompt, 1))
     room = min(max_tokens, task.max_length - used)
     if room < 1:

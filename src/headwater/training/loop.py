@@ -57,7 +57,7 @@ def train(
     """
     import torch
 
-    chunks, owners = _all_chunks(task, corpus)
+    chunks, owners = all_chunks(task, corpus)
     total = recipe.total_steps(len(chunks))
     keep = set(recipe.checkpoint_steps(total)) if out is not None else set[int]()
     optimizer = make_optimizer(task.model, recipe)
@@ -72,7 +72,7 @@ def train(
         torch.manual_seed(recipe.seed)
         task.model.train(recipe.dropout)
         try:
-            for step, batch in enumerate(_batches(len(chunks), recipe, total), start=1):
+            for step, batch in enumerate(batches(len(chunks), recipe, total), start=1):
                 for group in optimizer.param_groups:
                     group["lr"] = rates[step - 1]
                 try:
@@ -118,7 +118,8 @@ def make_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimi
     )
 
 
-def _all_chunks(task: Task, corpus: Corpus) -> tuple[list[Chunk], list[str]]:
+def all_chunks(task: Task, corpus: Corpus) -> tuple[list[Chunk], list[str]]:
+    """Every chunk of the corpus in its order, and the id of the document each one is of."""
     chunks: list[Chunk] = []
     owners: list[str] = []
     document: Document
@@ -135,7 +136,7 @@ def _all_chunks(task: Task, corpus: Corpus) -> tuple[list[Chunk], list[str]]:
     return chunks, owners
 
 
-def _batches(count: int, recipe: Recipe, total: int) -> Iterator[list[int]]:
+def batches(count: int, recipe: Recipe, total: int) -> Iterator[list[int]]:
     """`total` batches of chunk numbers, by a permutation of its own for each epoch."""
     made = epoch = 0
     while True:
@@ -157,7 +158,7 @@ def _step(
 
     batch = task.collate(chunks)
     losses = task.loss(batch)
-    mean = losses.sum() / _labelled(batch, len(chunks))
+    mean = losses.sum() / labelled(batch, len(chunks))
     value = float(mean.detach())
     if not math.isfinite(value):
         bad = [i for i, loss in enumerate(losses.tolist()) if not math.isfinite(loss)]
@@ -173,7 +174,7 @@ def _step(
     return value
 
 
-def _labelled(batch: dict[str, torch.Tensor], examples: int) -> int:
+def labelled(batch: dict[str, torch.Tensor], examples: int) -> int:
     """Labelled tokens of a batch of sequences (the first is never predicted), else its examples."""
     labels = batch.get("labels")
     if labels is None or labels.dim() != 2 or "input_ids" not in batch:
