@@ -218,11 +218,11 @@ def test_query_sets_of_ours_and_prompts_alone(hw: Command, built: Path, tmp_path
     assert hw("rank", built, "--queries", "arithmetic", "--json").code == 0
 
 
-def test_held_out_queries_of_a_part(hw: Command, built: Path, queries: Path) -> None:
+def test_held_out_queries_of_a_part(hw: Command, index: Path, queries: Path) -> None:
     words = ("--queries", queries, "--json", "--eval-queries", queries)
-    assert hw("rank", built, *words, "--method", "bm25+trackstar").code == 0
-    assert "task Hessian" in hw("rank", built, *words, "--method", "bm25+logra").error
-    wrong = hw("rank", built, "--queries", queries, "--method", "bm25+gradcos", "--damping", 0.3)
+    assert hw("rank", index, *words, "--method", "bm25+trackstar").code == 0
+    assert "task Hessian" in hw("rank", index, *words, "--method", "bm25+logra").error
+    wrong = hw("rank", index, "--queries", queries, "--method", "bm25+gradcos", "--damping", 0.3)
     assert "does not take these options" in wrong.error
 
 

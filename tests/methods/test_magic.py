@@ -158,7 +158,7 @@ def test_initial_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     built = hw.Index.build(None, task, corpus(columns(10)), features=None)
     train(task, corpus(columns(10)), RECIPE, progress=False)
     after = state(task)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="headwater"):
         for initial in (before, tmp_path, str(tmp_path)):
             found = hw.scores(built, QUERIES, method=MAGIC(RECIPE, initial=initial))
             assert relative(found, right) < 1e-7
