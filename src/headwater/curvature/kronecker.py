@@ -51,7 +51,7 @@ class LayerCurvature:
     def apply(self, matrices: torch.Tensor, function: Function) -> torch.Tensor:
         """f(F) of gradients [..., out, in], f taken of the eigenvalues."""
         turned = self.turn(matrices.to(self.values.dtype))
-        return self.turn_back(turned * function(self.values))
+        return self.turn_back(turned * function(self.values)).contiguous()
 
 
 class CovarianceSink(MatrixSink):
