@@ -149,7 +149,8 @@ def detect(found: Collection[str], renames: dict[str, str], kind: str | None, wh
             f"{where} has no column to learn from",
             expected=_WANTED,
             found=_list(ours_found),
-            do="name yours with columns={our word: your column}; our words are "
+            do="name yours with columns={our word: your column} (--column OURS=YOURS); our "
+            "words are "
             f"{', '.join(WORDS)}, and any other word is kept as metadata",
         )
     asked = [name for name in possible if set(KINDS[name]) & set(renames)]

@@ -114,7 +114,7 @@ def inverse(
         NumericError: when a block's R was not gathered, is not finite, or stays singular.
     """
     if not 0 <= damping < math.inf:
-        raise InputError("damping is no such number", expected="0 or more", found=damping)
+        raise InputError("damping is out of range", expected="0 or more", found=damping)
     digest = hashlib.sha256(f"{damping!r}".encode())
     factors: list[torch.Tensor] = []
     with Progress("factoring the curvature", len(names), "blocks") as progress:

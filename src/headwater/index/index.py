@@ -184,7 +184,7 @@ class Index:
         if not self.has_features:
             raise InputError(
                 "The index holds no features",
-                do="build one with features, or use a method that needs none: bm25, dense, repsim",
+                do="build one with features, or use a method that needs none: bm25, tantivy, dense",
             )
         return Features.from_description(self.manifest["features"])
 

@@ -83,7 +83,7 @@ def _pretrained(name: str, dtype: Any, trust_remote_code: bool) -> tuple[Any, An
     where = name
     if name == SMOLLM2:
         where = _smollm2(dtype)
-    elif "/" not in name and not Path(name).exists():
+    elif _is_path(name) and not Path(name).expanduser().exists():
         raise InputError(
             "There is no such model",
             expected="a folder, a hub name (owner/name), or smollm2",
@@ -174,6 +174,11 @@ def _convert(gguf: Path, out: Path, dtype: Any) -> None:
     fresh.tie_weights()
     AutoTokenizer.from_pretrained(str(gguf.parent), **origin).save_pretrained(out)
     fresh.save_pretrained(out)
+
+
+def _is_path(name: str) -> bool:
+    """Whether this can't be a name on the hub, which is `owner/name`."""
+    return name.count("/") != 1 or name.startswith((".", "/", "~"))
 
 
 def _with_adapter(model: Any, adapter: str) -> Any:
