@@ -250,3 +250,14 @@ def test_estimate_without_a_model(hw: Command, corpus: Path) -> None:
     table = " ".join(hw("estimate", "-", corpus).out.split())
     for said in ("19 documents", "lexical", "verbatim", "more on disk", "of memory"):
         assert said in table
+
+
+def test_the_command_to_repeat_stands_on_one_line(hw: Command, built: Path) -> None:
+    """However long: what is pasted into a shell must not break in the middle."""
+    prompt = "The capital of Peru is " + "very " * 40 + "surely"
+    ended = hw(
+        "ask", built, "--top", 1, "--no-tokens", "--no-calibrate", prompt[:60], COMPLETION * 9
+    )
+    (line,) = [line for line in ended.out.splitlines() if line.startswith("again: ")]
+    assert line.endswith(f"'{COMPLETION * 9}'")
+    assert len(line) > 120

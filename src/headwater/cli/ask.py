@@ -149,7 +149,7 @@ def _complete(answer: Answer, options: dict[str, Any]) -> None:
 
 
 def _show(answers: list[Answer], *, as_json: bool, one: bool) -> None:
-    from headwater.report.terminal import render
+    from headwater.report.terminal import show
 
     if as_json and one:
         emit(answers[0].to_dict())
@@ -157,7 +157,7 @@ def _show(answers: list[Answer], *, as_json: bool, one: bool) -> None:
         emit_lines(answer.to_dict() for answer in answers)
     else:
         for answer in answers:
-            console().print(render(answer))
+            show(answer, console())
 
 
 def _save(answers: list[Answer], pair: Path | None, svg: Path | None) -> None:

@@ -75,11 +75,11 @@ def _show(result: Demo, *, kept: bool) -> None:
     from rich.text import Text
 
     from headwater.cli.demo_run import verdict
-    from headwater.report.terminal import render
+    from headwater.report.terminal import show
     from headwater.report.trials import trials_table
 
     out = console()
-    out.print(render(result.answer))
+    show(result.answer, out)
     out.print()
     out.print(trials_table(result.answer.completion, result.trials))
     out.print(Text(verdict(result), style="bold"))

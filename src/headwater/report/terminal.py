@@ -33,13 +33,23 @@ def render(answer: Answer) -> RenderableType:
     return _Rendered(answer)
 
 
+def show(answer: Answer, console: Console) -> None:
+    """Print the answer; the command that repeats it stands on a line of its own, to be copied."""
+    console.print(_Rendered(answer, again=False))
+    for line in _again(answer):
+        console.print(line, soft_wrap=True)
+
+
 @dataclass
 class _Rendered:
     answer: Answer
+    again: bool = True
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         plain = console.color_system is None or console.no_color
         yield from _parts(self.answer, plain=plain)
+        if self.again:
+            yield from _again(self.answer)
 
 
 def _parts(answer: Answer, *, plain: bool) -> Iterator[RenderableType]:
@@ -70,6 +80,9 @@ def _parts(answer: Answer, *, plain: bool) -> Iterator[RenderableType]:
     yield _legend(answer, plain=plain)
     for note in answer.notes:
         yield Text(f"note: {printable(note)}", style="dim")
+
+
+def _again(answer: Answer) -> Iterator[Text]:
     if "command" in answer.reproduce:
         yield Text.assemble(("again: ", "dim"), printable(answer.reproduce["command"]))
     if "left_out" in answer.reproduce:
