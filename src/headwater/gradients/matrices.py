@@ -131,13 +131,12 @@ class MatrixSink:
     A subclass takes `joint` (an input that one or several layers share) and `layer`.
 
     Args:
-        layers: by weight name. lengths: of the batch's examples, to tell padding; None = no
-            padding.
+        layers: by weight name. Whoever counts positions sets `lengths`, to tell padding.
     """
 
-    def __init__(self, layers: Mapping[str, Layer], lengths: Sequence[int] | None = None) -> None:
+    def __init__(self, layers: Mapping[str, Layer]) -> None:
         self.layers = layers
-        self.lengths = None if lengths is None else torch.as_tensor(list(lengths))
+        self.lengths: torch.Tensor | None = None  # of the batch; None = no padding
         self.summed: set[str] = set()  # layers used more than once in a pass
         self._uses: dict[str, list[tuple[Any, torch.Tensor]]] = {}
 

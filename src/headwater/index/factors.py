@@ -105,15 +105,15 @@ def fit_factors(
     }
 
 
-def sample(index: Index, fit: Fit) -> list[int]:
-    """Positions of the documents that are looked at, in order."""
-    if fit.examples is None or fit.examples >= len(index):
+def sample(index: Index, examples: int | None, seed: int) -> list[int]:
+    """Positions of so many documents (None = all), chosen by a hash of their ids, in order."""
+    if examples is None or examples >= len(index):
         return list(range(len(index)))
 
     def key(position: int) -> bytes:
-        return hashlib.sha256(f"{fit.seed}:{index.ids[position]}".encode()).digest()
+        return hashlib.sha256(f"{seed}:{index.ids[position]}".encode()).digest()
 
-    return sorted(sorted(range(len(index)), key=key)[: fit.examples])
+    return sorted(sorted(range(len(index)), key=key)[:examples])
 
 
 def _pass(
@@ -128,7 +128,7 @@ def _pass(
 
     A batch that failed half way has already added to the sums, so halving it would not do.
     """
-    budget, chosen = budget_of(index), sample(index, fit)
+    budget, chosen = budget_of(index), sample(index, fit.examples, fit.seed)
     while True:
         sink = make()
         try:

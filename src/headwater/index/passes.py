@@ -14,6 +14,7 @@ import numpy as np
 
 from headwater.corpus.halving import in_batches
 from headwater.engine.progress import Progress
+from headwater.index.build import CPU_BUDGET, GPU_BUDGET
 
 if TYPE_CHECKING:
     from headwater.index.index import Index
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from headwater.tasks.task import Chunk
 
 RANGE = 256  # documents whose chunks are in memory at a time
-CPU_BUDGET, GPU_BUDGET = 1024, 8192  # tokens of a batch
 
 Made = TypeVar("Made")
 Array = np.ndarray[Any, Any]
@@ -78,11 +78,6 @@ def over_documents(
                     block[:, owners[number]] += column
             yield first, block
             progress.advance(len(positions))
-
-
-def first_chunk(index: Index) -> Chunk:
-    """A chunk of the corpus, to learn from it how the model is called."""
-    return index.chunks([0])[0][0]
 
 
 def chunk_seeds(seed: int, numbers: Sequence[int]) -> list[int]:

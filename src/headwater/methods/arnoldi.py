@@ -17,7 +17,7 @@ import torch
 from headwater.corpus.batches import batches_by_length
 from headwater.engine.errors import InputError, NumericError
 from headwater.engine.progress import Progress
-from headwater.index.factors import Fit, sample
+from headwater.index.factors import sample
 from headwater.index.passes import RANGE, budget_of
 from headwater.methods.corpus_pass import CorpusPass, Directions, query_matrices
 
@@ -61,15 +61,15 @@ class Arnoldi(CorpusPass):
                 found=directions_kept,
             )
         self.kept, self.iterations, self.parameters = directions_kept, iterations, parameters
-        self.fit = Fit("empirical", False, examples, seed)
+        self.examples, self.seed = examples, seed
 
     def directions(self, index: Index, layers: Layers, queries: Sequence[Query]) -> Directions:
         """sum of v <v, g_q> / lambda."""
         made = query_matrices(layers, queries)
         shapes = {name: matrices.shape[1:] for name, matrices in made.items()}
         flat = torch.cat([made[name].flatten(1) for name in shapes], dim=1).double()
-        with hessian(index, layers, list(shapes), self.fit) as product:
-            values, vectors = lanczos(product, flat.shape[1], self.iterations, self.fit.seed)
+        with hessian(index, layers, list(shapes), self._sample(index)) as product:
+            values, vectors = lanczos(product, flat.shape[1], self.iterations, self.seed)
         order = values.abs().argsort(descending=True)[: self.kept]
         values, vectors = values[order], vectors[:, order]
         there = values.abs() > SMALLEST * float(values.abs().max())
@@ -84,14 +84,17 @@ class Arnoldi(CorpusPass):
             start += size
         return result
 
+    def _sample(self, index: Index) -> list[int]:
+        return sample(index, self.examples, self.seed)
+
     def describe(self) -> dict[str, Any]:
         """Name and parameters."""
         return {
             "method": self.name,
             "directions_kept": self.kept,
             "iterations": self.iterations,
-            "examples": self.fit.examples,
-            "seed": self.fit.seed,
+            "examples": self.examples,
+            "seed": self.seed,
         }
 
 
@@ -99,8 +102,10 @@ Product = Callable[[torch.Tensor], torch.Tensor]
 
 
 @contextmanager
-def hessian(index: Index, layers: Layers, names: Sequence[str], fit: Fit) -> Generator[Product]:
-    """The product with the mean Hessian of the sample's losses, by layers as flat matrices.
+def hessian(
+    index: Index, layers: Layers, names: Sequence[str], chosen: Sequence[int]
+) -> Generator[Product]:
+    """The product with the mean Hessian of these documents' losses, by layers as flat matrices.
 
     Float64 vectors [size] in and out: in the order of `names`, each weight with its bias's column.
     """
@@ -108,7 +113,6 @@ def hessian(index: Index, layers: Layers, names: Sequence[str], fit: Fit) -> Gen
     named = dict(model.named_parameters())
     wanted = [named[n] for name in names for n in (name, layers.layers[name].bias) if n is not None]
     kinds = {use.parameter.name: use.kind for use in layers.uses}
-    chosen = sample(index, fit)
     chunks = [
         chunk
         for start in range(0, len(chosen), RANGE)

@@ -18,7 +18,7 @@ from headwater.corpus.halving import in_batches
 from headwater.engine.errors import InputError
 from headwater.engine.progress import Progress
 from headwater.gradients.matrices import Layer, MatrixSink, slabs, wide
-from headwater.index.factors import Fit, sample
+from headwater.index.factors import sample
 from headwater.index.passes import RANGE, budget_of
 from headwater.methods.corpus_pass import CorpusPass, Directions, query_matrices
 
@@ -53,7 +53,7 @@ class DataInf(CorpusPass):
         if not damping > 0:
             raise InputError("DataInf needs damping", expected="above 0", found=damping)
         self.damping, self.parameters = damping, parameters
-        self.fit = Fit("empirical", False, examples, seed)
+        self.examples, self.seed = examples, seed
 
     def directions(self, index: Index, layers: Layers, queries: Sequence[Query]) -> Directions:
         """The bracket of the formula, as a matrix for each query and layer."""
@@ -82,7 +82,7 @@ class DataInf(CorpusPass):
 
     def _over(self, index: Index, layers: Layers, sink: MatrixSink, label: str) -> int:
         """The sample's chunks into a sink; how many there were."""
-        chosen, count = sample(index, self.fit), 0
+        chosen, count = sample(index, self.examples, self.seed), 0
         with Progress(label, len(chosen), "examples") as progress:
             for start in range(0, len(chosen), RANGE):
                 positions = chosen[start : start + RANGE]
@@ -99,12 +99,11 @@ class DataInf(CorpusPass):
 
     def describe(self) -> dict[str, Any]:
         """Name and parameters."""
-        fit = self.fit
         return {
             "method": self.name,
             "damping": self.damping,
-            "examples": fit.examples,
-            "seed": fit.seed,
+            "examples": self.examples,
+            "seed": self.seed,
         }
 
 
