@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from headwater.index.build import Plan as Plan
     from headwater.index.estimate import Estimate as Estimate
     from headwater.index.estimate import estimate as estimate
+    from headwater.index.feature_sets import add_features as add_features
     from headwater.index.index import Index as Index
     from headwater.methods.arnoldi import Arnoldi as Arnoldi
     from headwater.methods.datainf import DataInf as DataInf
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from headwater.methods.difficulty import difficulty as difficulty
     from headwater.methods.ekfac import EKFAC as EKFAC
     from headwater.methods.ekfac import KFAC as KFAC
+    from headwater.methods.ensemble import Ensemble as Ensemble
     from headwater.methods.grad_cos import GradCos as GradCos
     from headwater.methods.grad_dot import GradDot as GradDot
     from headwater.methods.logra import LoGra as LoGra
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from headwater.tasks.packing import pack as pack
     from headwater.tasks.query import Query as Query
     from headwater.tasks.task import Task as Task
+    from headwater.training.checkpoint_features import add_checkpoints as add_checkpoints
     from headwater.training.run import TrainingRun as TrainingRun
     from headwater.training.second_moment import load_second_moment as load_second_moment
 
@@ -108,6 +111,9 @@ _WHERE = {
     "DDA": "methods.dda",
     "Mirrored": "methods.mirrored",
     "MAGIC": "methods.magic",
+    "Ensemble": "methods.ensemble",
+    "add_checkpoints": "training.checkpoint_features",
+    "add_features": "index.feature_sets",
     "rank": "methods.scoring",
     "scores": "methods.scoring",
     "self_influence": "methods.scoring",

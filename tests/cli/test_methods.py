@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from commands import Command
+from commands import Command, save_model
 
 from headwater.evidence.rankers import METHODS
 
@@ -24,3 +24,22 @@ def test_what_is_lacking_is_told(hw: Command, built: Path, tmp_path: Path, name:
     asked = ("ask", built, "The capital of Peru is", " Lima", "--method", name)
     assert "--run FOLDER" in hw(*asked).error
     assert "No such training run" in hw(*asked, "--run", tmp_path / "none").error
+
+
+def test_features_of_every_checkpoint_and_an_ensemble_of_them(
+    hw: Command, model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """The folders that transformers.Trainer leaves, as far as weights go."""
+    for step, seed in ((2, 1), (4, 2)):
+        save_model(tmp_path / "run" / f"checkpoint-{step}", seed=seed)
+    out = tmp_path / "index"
+    built = hw("index", model, corpus, out, "--output", "margin", "--run", tmp_path / "run")
+    assert built.code == 0, built.err
+    assert "checkpoint-2, checkpoint-4" in built.out
+    asked = ("ask", out, "The capital of Peru is", " Lima", "--json", "--no-calibrate")
+    answer = hw(*asked, "--method", "trak-ensemble").json
+    assert answer["proponents"]
+    alone = hw(*asked, "--method", "trak").json
+    assert [e["score"] for e in answer["proponents"]] != [e["score"] for e in alone["proponents"]]
+    assert "not-there" in hw("index", model, corpus, out, "--run", tmp_path / "not-there").error
+    assert "Only views" in hw(*asked, "--method", "bm25-ensemble").error

@@ -15,6 +15,7 @@ from headwater.engine.progress import clock
 
 if TYPE_CHECKING:
     from headwater.index.index import Index
+    from headwater.training.run import TrainingRun
 
 TICK = 0.02  # seconds by which a file system's clock may be behind
 
@@ -120,6 +121,10 @@ def index(
         bool, typer.Option("--no-features", help="Examples only, for evidence without gradients.")
     ] = False,
     append: Annotated[bool, typer.Option("--append", help="Add to a finished index.")] = False,
+    run: Annotated[
+        o.Text,
+        typer.Option(metavar="FOLDER", help="Of a training: a feature set for each checkpoint."),
+    ] = None,
     json: o.Json = False,
 ) -> None:
     """Build an index, or go on with one.
@@ -128,8 +133,11 @@ def index(
     """
     setup = Setup.of(context.params)
     setup.check()
+    checkpoints = None if run is None else _open_run(run)  # fails before any work
     started = time.time() - TICK
     made = _append(setup, out) if append else _build(setup, out)
+    if made is not None and checkpoints is not None:
+        _add_sets(setup, made, checkpoints)
     seconds = time.time() - started
     if made is None:
         warn(f"this worker's shards are done; others are not yet: headwater inspect {out}")
@@ -154,6 +162,23 @@ def _build(setup: Setup, out: Path) -> Index | None:
     corpus = setup.packed(task, corpus)
     build(out, task, corpus, setup.features(task), setup.plan())
     return Index.open(out, task) if read_manifest(out)["complete"] else None
+
+
+def _open_run(folder: str) -> TrainingRun:
+    from headwater.training.run import TrainingRun
+
+    return TrainingRun.open(folder)
+
+
+def _add_sets(setup: Setup, index: Index, run: TrainingRun) -> None:
+    """Features at every checkpoint of a run, beside the index's own."""
+    from headwater.cli.setup import OWN_STATE
+    from headwater.training.checkpoint_features import add_checkpoints
+
+    own = setup.second_moment == OWN_STATE
+    task = setup.load_task()
+    index = type(index).open(index.path, task)
+    add_checkpoints(index, run, setup.features(task), setup.plan(), own_moments=own)
 
 
 def _append(setup: Setup, out: Path) -> Index:

@@ -49,3 +49,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
         sums = "yes" if row["additive"] else "no"
         table.add_row(asked, f"{row['title']} ({says})", row["unit"], sums, row["needs"])
     console().print(table)
+    console().print(
+        "[dim]a view with -ensemble (trak-ensemble) is averaged over the index's feature sets; "
+        "bm25+trackstar fuses two, bm25:200:trackstar ranks the first 200 of one by the other[/]"
+    )

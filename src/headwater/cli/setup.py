@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from headwater.tasks.texts import Texts
 
 NO_MODEL = "-"
+OWN_STATE = "checkpoint"  # a second moment: each checkpoint's own optimizer state
 
 
 @dataclass
@@ -56,6 +57,7 @@ class Setup:
     worker: str | None = None
     skip_bad: bool = False
     no_features: bool = False
+    run: str | None = None
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Setup:
@@ -118,7 +120,11 @@ class Setup:
                 expected="--modules or --parameters",
                 found=f"--parameters {self.parameters}",
             )
-        if self.exact and self.second_moment in (None, "estimate"):
+        if self.run is None and self.second_moment == OWN_STATE:
+            raise InputError(
+                "A second moment of each checkpoint's own needs a run", expected="--run FOLDER"
+            )
+        if self.exact and self.second_moment in (None, "estimate", OWN_STATE):
             raise InputError("--exact needs a state", expected="--second-moment PATH")
 
     def features(self, task: CausalLM) -> Features:
@@ -129,7 +135,7 @@ class Setup:
         if self.modules:
             patterns = self.modules
             parameters = lambda name, _: any(fnmatchcase(name, p) for p in patterns)  # noqa: E731
-        moment: Any = self.second_moment
+        moment: Any = None if self.second_moment == OWN_STATE else self.second_moment
         if moment not in (None, "estimate"):
             from headwater.training.second_moment import load_second_moment
 

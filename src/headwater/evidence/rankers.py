@@ -18,6 +18,7 @@ from headwater.methods.arnoldi import Arnoldi
 from headwater.methods.datainf import DataInf
 from headwater.methods.dda import CEA, DDA
 from headwater.methods.ekfac import EKFAC, KFAC
+from headwater.methods.ensemble import Ensemble
 from headwater.methods.grad_cos import GradCos
 from headwater.methods.grad_dot import GradDot
 from headwater.methods.logra import LoGra
@@ -27,6 +28,7 @@ from headwater.methods.source import SOURCE
 from headwater.methods.tracin import TracInCP
 from headwater.methods.trackstar import TrackStar
 from headwater.methods.trak import TRAK
+from headwater.methods.view import View
 
 if TYPE_CHECKING:
     from headwater.methods.method import Method
@@ -58,11 +60,15 @@ METHODS: dict[str, type[Method]] = {
 }
 
 
+ENSEMBLE = "-ensemble"  # of a view's name: over all feature sets of the index
+
+
 def method_by_name(name: str, **options: object) -> Method:
     """A method with its defaults, or with `options`.
 
     `bm25+trackstar` is the fusion of the two, `bm25:200:trackstar` the second on the first 200 of
-    the first; each of them gets those of the options that it has.
+    the first, `trak-ensemble` a view over the index's feature sets; each of them gets those of the
+    options that it has.
 
     Raises:
         InputError: when there is none of this name (lists them), or no part has such an option.
@@ -82,7 +88,8 @@ def method_by_name(name: str, **options: object) -> Method:
 
 def parts_of(name: str) -> list[str]:
     """Names of the single methods in a name."""
-    return [part for part in name.replace("+", ":").split(":") if not part.isdecimal()]
+    parts = [part for part in name.replace("+", ":").split(":") if not part.isdecimal()]
+    return [part.removesuffix(ENSEMBLE) for part in parts]
 
 
 def options_of(name: str) -> Sequence[str]:
@@ -107,6 +114,15 @@ def _made(name: str, options: dict[str, object]) -> Method:
         return Fusion(*(_made(part, options) for part in name.split("+")))
     if ":" in name:
         return _two_stage(name, options)
+    if name.endswith(ENSEMBLE):
+        view = _made(name.removesuffix(ENSEMBLE), options)
+        if isinstance(view, View):
+            return Ensemble(view)
+        raise InputError(
+            "Only views of stored features make an ensemble",
+            expected=", ".join(name for name, one in METHODS.items() if issubclass(one, View)),
+            found=view.name,
+        )
     if name not in METHODS:
         raise InputError("There is no such method", expected=", ".join(METHODS), found=name)
     mine = {key: value for key, value in options.items() if takes(name, key)}

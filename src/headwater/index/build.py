@@ -21,6 +21,7 @@ from headwater.engine.progress import Progress
 from headwater.gradients.compute import Gradients
 from headwater.index.calibration import (
     calibrate,
+    first_shards,
     load_calibration,
     restore_calibration,
     save_calibration,
@@ -31,6 +32,7 @@ from headwater.index.manifest import (
     FORMAT,
     NAME,
     Manifest,
+    corpus_folder,
     read_manifest,
     require_same,
     write_manifest,
@@ -108,41 +110,59 @@ def build(
 
 def _set_up(folder: Path, gradients: Gradients, corpus: Corpus, plan: Plan) -> Manifest:
     """The manifest with its calibration, made or taken over from an earlier start."""
-    task, features = gradients.task, gradients.features
-    corpus_folder = folder / "corpus"
+    task = gradients.task
+    place = corpus_folder(folder)
     if (folder / NAME).exists():
         manifest = settle(folder)
-        require_same(manifest["task"], task.describe(), "task")
-        require_same(manifest["features"], features.describe(), "features")
-        _require_parameters(manifest, gradients)
-        require_corpus(corpus_folder, manifest, task, corpus)
-        restore_calibration(folder, manifest, gradients)
-        _check_total(folder, manifest)
+        require_features(manifest, gradients)
+        require_corpus(place, manifest, task, corpus)
+        restore(folder, manifest, gradients)
         return manifest
     _require_new(folder)
     rows = plan.shard_rows or rows_of_shard(gradients)
-    summary = load_or_ingest(corpus_folder, task, corpus, rows, plan.skip_bad)
+    summary = load_or_ingest(place, task, corpus, rows, plan.skip_bad)
+    manifest = begin(folder, gradients, recorded(summary), rows, plan)
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def begin(
+    folder: Path, gradients: Gradients, corpus: dict[str, Any], rows: int, plan: Plan
+) -> Manifest:
+    """Calibrate; the manifest of an index, or feature set, that has no shard yet."""
+    task = gradients.task
     default = GPU_BUDGET if task.device.type == "cuda" else CPU_BUDGET
     budget = plan.budget or default
-    calibration = calibrate(gradients, corpus_folder, summary["shards"], budget)
+    calibration = calibrate(gradients, corpus_folder(folder), first_shards(corpus), budget)
     path = folder / "statistics" / "calibration.safetensors"
-    manifest: Manifest = {
+    return {
         "format": FORMAT,
         "task": task.describe(),
         "source": getattr(task, "source", {}),
-        "features": features.describe(),
+        "features": gradients.features.describe(),
         "parameters": sorted(gradients.parameters),
         "layout": gradients.layout.describe(),
         "coverage": gradients.coverage,
-        "corpus": recorded(summary),
+        "corpus": corpus,
         "calibration": save_calibration(path, calibration) | {"budget": gradients.budget_used},
         "budget": budget,
         "shard_rows": rows,
         "shards": [],
         "complete": False,
     }
-    write_manifest(folder, manifest)
-    return manifest
+
+
+def require_features(manifest: Manifest, gradients: Gradients) -> None:
+    """Raise MismatchError unless these are the features that were begun."""
+    require_same(manifest["task"], gradients.task.describe(), "task")
+    require_same(manifest["features"], gradients.features.describe(), "features")
+    _require_parameters(manifest, gradients)
+
+
+def restore(folder: Path, manifest: Manifest, gradients: Gradients) -> None:
+    """Mend what is damaged of the calibration and the statistics."""
+    restore_calibration(folder, manifest, gradients)
+    _check_total(folder, manifest)
 
 
 def _require_new(folder: Path) -> None:
@@ -156,16 +176,16 @@ def _require_new(folder: Path) -> None:
 
 def _set_up_plain(folder: Path, task: Task | Texts, corpus: Corpus, plan: Plan) -> None:
     """An index without features is finished with its corpus."""
-    corpus_folder = folder / "corpus"
+    place = folder / "corpus"
     if (folder / NAME).exists():
         manifest = settle(folder)
         require_same(manifest["task"], task.describe(), "task")
         require_same(manifest["features"], {}, "features")
-        require_corpus(corpus_folder, manifest, task, corpus)
+        require_corpus(place, manifest, task, corpus)
     else:
         _require_new(folder)
         rows = plan.shard_rows or PLAIN_ROWS
-        summary = load_or_ingest(corpus_folder, task, corpus, rows, plan.skip_bad)
+        summary = load_or_ingest(place, task, corpus, rows, plan.skip_bad)
         manifest: Manifest = {
             "format": FORMAT,
             "task": task.describe(),
@@ -244,7 +264,7 @@ def build_shards(folder: Path, manifest: Manifest, gradients: Gradients, plan: P
 
 def _warm_up(folder: Path, gradients: Gradients, shard: dict[str, Any]) -> None:
     """Learn which layers share inputs on the corpus's first chunk, whatever shard comes first."""
-    rows = read_shard(folder / "corpus" / f"{shard['name']}.parquet")[:1]
+    rows = read_shard(corpus_folder(folder) / f"{shard['name']}.parquet")[:1]
     gradients.learn_sharing(chunks_of(gradients.task, rows)[0][0])
 
 

@@ -23,6 +23,7 @@ from headwater.engine.progress import Progress
 from headwater.gradients.second_moment import SecondMoment
 from headwater.index.corpus_shards import chunks_of, read_shard
 from headwater.index.encoding import Basis
+from headwater.index.manifest import corpus_folder
 from headwater.index.mapped import map_tensors
 from headwater.tasks.task import Chunk
 
@@ -192,11 +193,8 @@ def restore_calibration(folder: Path, manifest: dict[str, Any], gradients: Gradi
     if path.exists() and checksum(path) == wanted:
         return
     logger.warning("%s is damaged and is made again", path)
-    appended = manifest["corpus"].get("appended", [])
-    first = appended[0]["first"] if appended else None  # appended examples had no part in it
-    shards = manifest["corpus"]["shards"][:first]
     budget = manifest["calibration"]["budget"]
-    made = calibrate(gradients, folder / "corpus", shards, budget)
+    made = calibrate(gradients, corpus_folder(folder), first_shards(manifest["corpus"]), budget)
     again = path.with_name("calibration.again.safetensors")
     found = save_calibration(again, made)["checksum"]
     if found != wanted:
@@ -208,6 +206,12 @@ def restore_calibration(folder: Path, manifest: dict[str, Any], gradients: Gradi
             do="restore it, or build into a new folder",
         )
     again.replace(path)
+
+
+def first_shards(corpus: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those a calibration is made of: examples that are appended have no part in it."""
+    appended = corpus.get("appended", [])
+    return corpus["shards"][: appended[0]["first"] if appended else None]
 
 
 def load_calibration(path: Path, blocks: tuple[Block, ...], label: str | None) -> Calibration:

@@ -20,7 +20,7 @@ from headwater.engine.errors import DamageError, InputError
 from headwater.engine.files import inside, read_json
 from headwater.gradients.features import Features
 from headwater.index.layouts import layout_from
-from headwater.index.manifest import Manifest, read_manifest, require_same
+from headwater.index.manifest import Manifest, corpus_folder, read_manifest, require_same
 from headwater.tasks.texts import Texts
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ class Index:
         """How often each token stands in the corpus, int64 [vocabulary]; None for other tasks."""
         from headwater.index.mapped import map_tensors
 
-        path = self.path / "corpus" / "unigrams.safetensors"
+        path = corpus_folder(self.path) / "unigrams.safetensors"
         return map_tensors(path)["counts"].numpy() if path.exists() else None
 
     @cached_property
@@ -260,7 +260,7 @@ class Index:
         """The examples themselves."""
         from headwater.index.examples import Examples
 
-        return Examples(self.path / "corpus", self.manifest["corpus"]["shards"])
+        return Examples(corpus_folder(self.path), self.manifest["corpus"]["shards"])
 
     @property
     def ids(self) -> list[str]:
@@ -347,7 +347,7 @@ class Index:
 
     def skipped(self) -> list[dict[str, str]]:
         """Examples that were left out, of the corpus or for their numbers, with the reason."""
-        path = self.path / "corpus" / "summary.json"
+        path = corpus_folder(self.path) / "summary.json"
         listed: list[dict[str, str]] = read_json(path)["skipped"] if path.exists() else []
         names = [name for shard in self.manifest["shards"] for name in shard.get("skipped", [])]
         reason = "its loss or gradient is not finite"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from headwater.engine.files import checksum, inside, read_json
 from headwater.engine.progress import Progress
-from headwater.index.manifest import Manifest, read_manifest
+from headwater.index.manifest import NAME, SETS, Manifest, read_manifest
 
 
 def damaged(folder: Path) -> list[str]:
@@ -14,8 +14,10 @@ def damaged(folder: Path) -> list[str]:
 
     Of a half-built index the corpus, the calibration and the finished shards are checked.
     """
-    manifest = read_manifest(folder)
-    expected = _expected(folder, manifest)
+    expected = _expected(folder, read_manifest(folder), examples=True)
+    for path in sorted((folder / SETS).glob(f"*/{NAME}")):
+        own = _expected(path.parent, read_manifest(path.parent), examples=False)
+        expected += [(f"{SETS}/{path.parent.name}/{name}", value) for name, value in own]
     found: list[str] = []
     with Progress("checking", len(expected), "files") as progress:
         for name, value in expected:
@@ -25,12 +27,12 @@ def damaged(folder: Path) -> list[str]:
     return found
 
 
-def _expected(folder: Path, manifest: Manifest) -> list[tuple[str, str]]:
-    expected = [
-        (f"corpus/{shard['name']}.parquet", str(shard["checksum"]))
-        for shard in manifest["corpus"]["shards"]
-    ]
-    if manifest["corpus"].get("unigrams"):
+def _expected(folder: Path, manifest: Manifest, *, examples: bool) -> list[tuple[str, str]]:
+    expected: list[tuple[str, str]] = []
+    if examples:
+        shards = manifest["corpus"]["shards"]
+        expected = [(f"corpus/{one['name']}.parquet", str(one["checksum"])) for one in shards]
+    if examples and manifest["corpus"].get("unigrams"):
         expected.append(("corpus/unigrams.safetensors", manifest["corpus"]["unigrams"]))
     if not manifest["features"]:
         return sorted(expected)

@@ -15,6 +15,7 @@ from headwater.engine.files import read_json, write_json
 
 FORMAT = 1
 NAME = "manifest.json"
+SETS = "feature_sets"  # folder of the further feature sets of an index
 
 # What every manifest holds, and its type; a shard's name is a number, so no path leads anywhere.
 FIELDS: dict[str, type] = {
@@ -89,6 +90,13 @@ def _damaged(path: Path, expected: str, found: str) -> DamageError:
         found=found,
         do="restore it, or build into a new folder",
     )
+
+
+def corpus_folder(folder: Path) -> Path:
+    """Where the examples of an index are; those of a feature set are of the index it lies in."""
+    whole = folder.parent.parent
+    is_set = folder.parent.name == SETS and (whole / NAME).exists()
+    return (whole if is_set else folder) / "corpus"
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -18,6 +18,7 @@ from headwater.engine.errors import DamageError, NumericError
 from headwater.engine.files import checksum, read_json, sweep, write_atomic, write_json
 from headwater.index.corpus_shards import chunks_of, read_shard
 from headwater.index.encoding import encode
+from headwater.index.manifest import corpus_folder
 from headwater.index.mapped import map_tensors
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class ShardJob:
     ) -> None:
         self.folder, self.name, self.gradients = folder, name, gradients
         self.calibration, self.budget = calibration, budget
-        self.rows = read_shard(folder / "corpus" / f"{name}.parquet")
+        self.rows = read_shard(corpus_folder(folder) / f"{name}.parquet")
         held = chunks_of(gradients.task, self.rows)
         self.owners = [i for i, chunks in enumerate(held) for _ in chunks]
         self.chunks: list[Chunk] = [chunk for chunks in held for chunk in chunks]

@@ -48,12 +48,14 @@ class Prepared:
         scale: 1 / n_z for each document, float32 [documents]; None = 1.
         chosen: numbers of the blocks that take part.
         notes: what a reader of the scores should know.
+        weights: w_z of each row, a tensor for each shard; None = what the shards say.
     """
 
     inverse: Inverse | None
     scale: np.ndarray[Any, Any] | None
     chosen: list[int]
     notes: list[str] = field(default_factory=list[str])
+    weights: list[torch.Tensor] | None = None
 
 
 class View(Method):
@@ -130,8 +132,10 @@ class View(Method):
                 part = slice(shard.first, shard.first + shard.documents)
                 if among is None or among[part].any():
                     dots = torch.cat(list(products.rows(shard.u, shard.scale)))
-                    if self.weighted and shard.weight is not None:
-                        dots = dots * shard.weight[:, None]
+                    given = prepared.weights
+                    weight = shard.weight if given is None else given[number]
+                    if self.weighted and weight is not None:
+                        dots = dots * weight[:, None]
                     scores = by_document(shard, dots).T.numpy()
                     if prepared.scale is not None:
                         scores = scores * prepared.scale[part]

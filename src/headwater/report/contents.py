@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from headwater.engine.files import inside, read_json
-from headwater.index.manifest import read_manifest
+from headwater.index.feature_sets import in_order
+from headwater.index.manifest import NAME, SETS, corpus_folder, read_manifest
 from headwater.report.figures import size
 from headwater.tasks.texts import Texts
 
@@ -50,9 +51,25 @@ def contents(folder: Path) -> dict[str, Any]:
         "blocks": len(blocks),
         "coverage": manifest["coverage"],
         "calibration": manifest["calibration"],
+        "feature_sets": _sets(folder),
         "budget": manifest["budget"],
         "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
     }
+
+
+def _sets(folder: Path) -> list[dict[str, Any]]:
+    """Feature sets, finished or not; one of an earlier state of the corpus is not complete."""
+    shards = read_manifest(folder)["corpus"]["shards"]
+    found = {p.parent.name: read_manifest(p.parent) for p in (folder / SETS).glob(f"*/{NAME}")}
+    return [
+        {
+            "name": name,
+            "complete": one["complete"] and one["corpus"]["shards"] == shards,
+            "features": one["features"],
+            "source": one["source"],
+        }
+        for name, one in sorted(found.items(), key=lambda pair: in_order(pair[0]))
+    ]
 
 
 def _mark(folder: Path, name: str) -> dict[str, Any] | None:
@@ -61,7 +78,7 @@ def _mark(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def _skipped(folder: Path) -> list[dict[str, str]]:
-    path = folder / "corpus" / "summary.json"
+    path = corpus_folder(folder) / "summary.json"
     return list(read_json(path)["skipped"]) if path.exists() else []
 
 
@@ -78,10 +95,16 @@ def content_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("model", _model(task, source)),
         ("features", _features(features, record) if features else "none: examples only"),
         ("second moment", _moment(record) if features else ""),
+        ("feature sets", _set_names(record["feature_sets"])),
         ("coverage", coverage_line(record["coverage"]) if features else ""),
         ("on disk", size(record["bytes"])),
     ]
     return [row for row in rows if row[1]]
+
+
+def _set_names(sets: list[dict[str, Any]]) -> str:
+    names = [one["name"] + ("" if one["complete"] else " (not finished)") for one in sets]
+    return ", ".join(names)
 
 
 def _examples(record: dict[str, Any]) -> str:
