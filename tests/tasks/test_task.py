@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+import headwater as hw
 from headwater.corpus.document import Document
 from headwater.engine.errors import InputError
 from headwater.tasks.causal_lm import CausalLM
 from headwater.tasks.query import Query
 from headwater.tasks.task import Chunk, Task, evaluating, model_fingerprint, unwrap
 from models import Mlp, byte_tokenizer, class_loss, tiny_llama
+from small_net import matrices, rows
+from small_net import task as small_task
 
 
 def chunk(**content: Any) -> Chunk:
@@ -133,3 +136,36 @@ def test_fingerprint() -> None:
         other = Mlp()
         other.layers[2].bias[3] += 1e-3
     assert model_fingerprint(other) != first
+
+
+def test_a_contrast_of_columns_is_the_difference_of_two_measurements() -> None:
+    data = rows(9)
+    x, y = data["x"][8], int(data["y"][8])
+    other = (y + 1) % 4
+    query = hw.Query(columns={"x": x, "y": y}, instead_of={"y": other})
+    corpus = hw.Corpus.from_columns(rows())
+    features = hw.Features(projection=None, storage="float32")
+    index = hw.Index.build(None, small_task(), corpus, features)
+    right = []
+    one, two = (matrices(small_task(), x, label) for label in (y, other))
+    inputs = rows()
+    for a, b in zip(inputs["x"], inputs["y"], strict=True):
+        g = matrices(small_task(), a, b)
+        total = 0.0
+        for name in g:
+            biased = name != "head.weight"
+            cut = slice(None, -1) if biased else slice(None)
+            total += float(((one[name] - two[name])[:, cut] * g[name][:, cut]).sum())
+        right.append(total)
+    np.testing.assert_allclose(
+        hw.scores(index, query, method=hw.GradDot())[0], right, rtol=1e-5, atol=1e-6
+    )
+    assert "instead of another y" in query.describe()
+    dda = hw.scores(index, query, method=hw.DDA(None, debias=False, denoise=False))
+    assert np.isfinite(dda).all()
+
+
+def test_a_contrast_names_columns_that_are_there() -> None:
+    for other in ({"z": 1}, {}, "text"):
+        with pytest.raises(InputError, match="names those that are different"):
+            hw.Query(columns={"x": [1.0], "y": 0}, instead_of=other)

@@ -127,7 +127,7 @@ class Influence:
             seconds={name: round(value, 4) for name, value in scored.seconds.items()},
             reproduce=reproduce(self.index.path, query, self.method, self.options),
             name=query.name,
-            instead_of=query.instead_of,
+            instead_of=query.other,
         )
 
     def _scan(self, u: Array) -> tuple[Array, list[float]]:

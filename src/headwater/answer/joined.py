@@ -169,7 +169,7 @@ class Joined:
             notes=[] if self.method is None else [why],
             reproduce=reproduce(self.index.path, query, self.method, self.options),
             name=query.name,
-            instead_of=query.instead_of,
+            instead_of=query.other,
         )
 
     def _asked(self) -> dict[str, Method | Reader]:

@@ -45,7 +45,7 @@ def reproduce(path: Path, query: Query, method: Method | None, options: Options)
     if query.completion is not None and isinstance(query.prompt, str):
         said = [query.prompt, query.completion]
         words = [*OPENING, str(path), *_words(method, options)]
-        if query.instead_of is not None:
+        if isinstance(query.instead_of, str):
             words += ["--instead-of", query.instead_of]
         # What begins with a dash would be read as an option.
         words += ["--", *said] if any(text.startswith("-") for text in said) else said

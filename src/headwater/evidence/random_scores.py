@@ -68,12 +68,14 @@ def digest(query: Query) -> str:
     prompt: Any = query.prompt
     if prompt is not None and not isinstance(prompt, str):
         prompt = [dict(message) for message in prompt]
-    columns = query.columns or {}
+    columns, other = query.columns or {}, query.instead_of
     return content_hash(
         {
             "prompt": prompt,
             "completion": query.completion,
-            "instead_of": query.instead_of,
+            "instead_of": other
+            if other is None or isinstance(other, str)
+            else {name: to_array(value) for name, value in other.items()},
             "input_ids": None if query.input_ids is None else [int(i) for i in query.input_ids],
             "target": None if query.target is None else np.asarray(query.target, np.float64),
             "columns": {name: to_array(value) for name, value in columns.items()},

@@ -38,7 +38,7 @@ def query_texts(query: Query, decode: Decode | None = None) -> list[tuple[float,
     if query.completion is not None:
         prompt = prompt_text(query)
         texts = [(1.0, prompt + query.completion)]
-        if query.instead_of is not None:
+        if isinstance(query.instead_of, str):
             texts.append((-1.0, prompt + query.instead_of))
         return texts
     if query.input_ids is not None and decode is not None:

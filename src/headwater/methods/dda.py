@@ -253,7 +253,8 @@ def contrast(task: Task, query: Query, title: str = "DDA") -> Contrast:
     if not wrong or not corrected:
         raise InputError(
             f"{title} needs a wrong output and its correction",
-            expected="hw.Query(prompt, wrong output, instead_of=corrected output)",
+            expected="hw.Query(prompt, wrong output, instead_of=corrected output), or "
+            "hw.Query(columns={...}, instead_of={the columns that are corrected})",
             found=query.describe(),
         )
     return wrong, corrected

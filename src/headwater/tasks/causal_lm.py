@@ -166,7 +166,7 @@ class CausalLM(Task):
                 found=query.describe(),
             )
         signed = [(1.0, query.completion)]
-        if query.instead_of is not None:
+        if isinstance(query.instead_of, str):
             signed.append((-1.0, query.instead_of))
         return [(sign, self._completion_chunk(query, text)) for sign, text in signed]
 

@@ -24,7 +24,8 @@ class Query:
     Args:
         prompt: the text before the explained words, or a list of chat messages (role, content).
         completion: the words to explain.
-        instead_of: a second completion; the query becomes the contrast of the two.
+        instead_of: a second completion, or for `columns` those that are different (another label);
+            the query becomes the contrast of the two.
         input_ids: the tokens, where text is not wanted; then `target` is required.
         target: half-open positions `(start, end)` of the explained tokens (one pair may stand
             alone), or one weight for each token.
@@ -37,7 +38,7 @@ class Query:
 
     prompt: str | Sequence[Mapping[str, str]] | None = None
     completion: str | None = None
-    instead_of: str | None = None
+    instead_of: str | Mapping[str, Any] | None = None
     input_ids: Sequence[int] | None = None
     target: Target | None = None
     columns: Mapping[str, Any] | None = None
@@ -63,12 +64,8 @@ class Query:
                 expected="a completion of at least one token",
                 found=repr(self.completion),
             )
-        if self.instead_of is not None and not (given[0] and self.instead_of):
-            raise InputError(
-                "A contrast needs two completions",
-                expected="completion and instead_of, both of at least one token",
-                found=f"instead_of={self.instead_of!r}",
-            )
+        if self.instead_of is not None:
+            self._check_contrast(self.instead_of)
         if self.target is not None and self.input_ids is None:
             raise InputError("A target goes with input_ids", found=f"target={self.target!r} alone")
         if self.input_ids is not None and self.target is None:
@@ -77,6 +74,29 @@ class Query:
                 expected="target=(start, end), a list of such pairs, or one weight per token",
                 found="no target",
             )
+
+    def _check_contrast(self, other: str | Mapping[str, Any]) -> None:
+        columns = self.columns
+        if columns is not None:
+            if isinstance(other, str) or not other or not set(other) <= set(columns):
+                raise InputError(
+                    "A contrast of columns names those that are different",
+                    expected=f"instead_of={{...}} with some of {', '.join(columns)}",
+                    found=repr(other) if isinstance(other, str) else ", ".join(other) or "none",
+                )
+        elif self.completion is None or not isinstance(other, str) or not other:
+            raise InputError(
+                "A contrast needs two completions",
+                expected="completion and instead_of, both of at least one token",
+                found=f"instead_of={other!r}",
+            )
+
+    @property
+    def other(self) -> str | None:
+        """`instead_of` in words; None where there is no contrast."""
+        if self.instead_of is None or isinstance(self.instead_of, str):
+            return self.instead_of
+        return f"another {', '.join(self.instead_of)}"
 
     @classmethod
     def mean(cls, queries: Sequence[Query]) -> Query:
@@ -90,7 +110,8 @@ class Query:
         if self.parts:
             return f"mean of {len(self.parts)} queries"
         if self.columns is not None:
-            return f"columns {', '.join(self.columns)}"
+            other = "" if self.instead_of is None else f" instead of {self.other}"
+            return f"columns {', '.join(self.columns)}{other}"
         if self.input_ids is not None:
             return f"{len(self.input_ids)} tokens, target {self.target}"
         other = f" instead of {self.instead_of!r}" if self.instead_of else ""

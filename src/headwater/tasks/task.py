@@ -115,7 +115,10 @@ class Task:
                 expected="hw.Query(columns={...})",
                 found=query.describe(),
             )
-        return [(1.0, Chunk({k: to_array(v) for k, v in query.columns.items()}, 0, 1))]
+        signed: list[tuple[float, Mapping[str, Any]]] = [(1.0, query.columns)]
+        if query.instead_of is not None and not isinstance(query.instead_of, str):
+            signed.append((-1.0, {**query.columns, **query.instead_of}))
+        return [(w, Chunk({k: to_array(v) for k, v in c.items()}, 0, 1)) for w, c in signed]
 
     def collate(self, chunks: Sequence[Chunk]) -> Batch:
         """Stack the chunks' columns into one batch on the model's device."""
