@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from headwater.evidence.verbatim import Verbatim as Verbatim
     from headwater.gradients.features import Features as Features
     from headwater.gradients.features import LayerBlocks as LayerBlocks
+    from headwater.gradients.features import TopEigenvectors as TopEigenvectors
     from headwater.gradients.features import TwoSided as TwoSided
     from headwater.gradients.second_moment import SecondMoment as SecondMoment
     from headwater.index.build import Plan as Plan
@@ -46,9 +47,12 @@ if TYPE_CHECKING:
     from headwater.methods.ensemble import Ensemble as Ensemble
     from headwater.methods.grad_cos import GradCos as GradCos
     from headwater.methods.grad_dot import GradDot as GradDot
+    from headwater.methods.less import LESS as LESS
     from headwater.methods.logra import LoGra as LoGra
+    from headwater.methods.lorif import LoRIF as LoRIF
     from headwater.methods.magic import MAGIC as MAGIC
     from headwater.methods.mirrored import Mirrored as Mirrored
+    from headwater.methods.projected_ekfac import ProjectedEKFAC as ProjectedEKFAC
     from headwater.methods.relatif import LRelatIF as LRelatIF
     from headwater.methods.scoring import rank as rank
     from headwater.methods.scoring import scores as scores
@@ -114,6 +118,10 @@ _WHERE = {
     "Ensemble": "methods.ensemble",
     "add_checkpoints": "training.checkpoint_features",
     "add_features": "index.feature_sets",
+    "TopEigenvectors": "gradients.features",
+    "ProjectedEKFAC": "methods.projected_ekfac",
+    "LESS": "methods.less",
+    "LoRIF": "methods.lorif",
     "rank": "methods.scoring",
     "scores": "methods.scoring",
     "self_influence": "methods.scoring",

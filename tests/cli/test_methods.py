@@ -43,3 +43,28 @@ def test_features_of_every_checkpoint_and_an_ensemble_of_them(
     assert [e["score"] for e in answer["proponents"]] != [e["score"] for e in alone["proponents"]]
     assert "not-there" in hw("index", model, corpus, out, "--run", tmp_path / "not-there").error
     assert "Only views" in hw(*asked, "--method", "bm25-ensemble").error
+
+
+def test_magic_takes_the_recipe_of_a_run(
+    hw: Command, model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    import headwater
+    from headwater.training.loop import train
+    from headwater.training.recipe import Recipe
+
+    task = headwater.CausalLM.load(str(model))
+    recipe = Recipe(steps=3, batch_size=4, learning_rate=1e-2, eps=1e-4, dropout=False)
+    run = train(task, headwater.Corpus.open(corpus), recipe, out=tmp_path / "run", progress=False)
+    trained = run.checkpoints[-1].path
+    task.tokenizer.save_pretrained(trained)
+    out = tmp_path / "index"
+    assert hw("index", trained, corpus, out, "--no-features").code == 0
+    asked = ("ask", out, "The capital of Peru is", " Lima", "--json", "--method", "magic")
+    answer = hw(*asked, "--run", tmp_path / "run", "--base", model).json
+    index = headwater.Index.open(out)
+    query = headwater.Query("The capital of Peru is", " Lima")
+    right = headwater.scores(index, query, method=headwater.MAGIC(recipe, initial=model))[0]
+    first = answer["proponents"][0]
+    assert first["score"] == pytest.approx(float(right.max()), rel=1e-5)
+    assert "--base FOLDER" in hw(*asked, "--run", tmp_path / "run").error
+    assert "recipe" in hw(*asked, "--run", model, "--base", model).error

@@ -11,9 +11,18 @@ import torch
 
 import headwater as hw
 from headwater.curvature.damping import AbsoluteDamping, RelativeDamping, ScheduleDamping
-from headwater.curvature.sides import block_slices, eigenbasis, rotate, rotate_back
+from headwater.curvature.kronecker import Eigenbases, EigenvalueSink, LayerCurvature
+from headwater.curvature.sides import (
+    Covariance,
+    block_slices,
+    eigenbasis,
+    lower_triangle,
+    panel_rows,
+    rotate,
+    rotate_back,
+)
 from headwater.engine.errors import InputError, NumericError
-from headwater.gradients.matrices import Layers
+from headwater.gradients.matrices import Layer, Layers
 from headwater.index.factors import Fit, fit_factors
 from headwater.methods.ekfac import EKFAC, KFAC
 from models import SENTENCES, byte_tokenizer, tiny_gpt2, tiny_llama
@@ -117,15 +126,68 @@ def test_wide_sides_go_by_blocks() -> None:
     torch.manual_seed(0)
     x = torch.randn(50, 5, dtype=torch.float64)
     parts = [x[:, :2].T @ x[:, :2], x[:, 2:].T @ x[:, 2:]]
-    vectors, values = eigenbasis("here", parts)
+    vectors, values = eigenbasis("here", parts, torch.float64)
     turned = rotate(x, vectors)
     assert torch.allclose((turned**2).sum(dim=0), values)
     assert torch.allclose(rotate_back(turned, vectors), x)
 
 
-def test_a_covariance_that_is_not_finite_names_its_layer() -> None:
+@pytest.mark.parametrize("width", [5, 128, 129, 300])
+def test_a_lower_triangle_is_enough(width: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(40, width, dtype=torch.float64)
+    sums = Covariance(width, 160, torch.float64, "cpu")
+    for part in x.split(15):
+        sums.add(part)
+    panels = iter(sums.panels)
+    assert sums.count == 40
+    for block in sums.blocks:
+        right = x[:, block].T @ x[:, block]
+        size = len(right)
+        found = lower_triangle([next(panels) for _ in panel_rows(size)])
+        assert torch.allclose(found.tril(), right.tril())
+        (vectors,), values = eigenbasis("here", [found], torch.float64)
+        assert torch.allclose((vectors * values) @ vectors.T, right)
+    assert not list(panels)
+
+
+@pytest.mark.parametrize("tokens", [1, 6, 8, 10, 20, 40])
+@pytest.mark.parametrize("widest", [3, 100])
+def test_each_order_of_turning_gives_the_same(tokens: int, widest: int) -> None:
+    """Against the definition, with two layers on one input and tokens on each side of the sizes."""
+    torch.manual_seed(tokens)
+    batch, columns, rows_of = 3, 7, {"a": 5, "b": 9}
+
+    def basis(width: int) -> list[torch.Tensor]:
+        sizes = [one.stop - one.start for one in block_slices(width, widest)]
+        return [torch.linalg.qr(torch.randn(n, n, dtype=torch.float64))[0] for n in sizes]
+
+    inn = basis(columns)
+    bases = Eigenbases({name: basis(n) for name, n in rows_of.items()}, dict.fromkeys("ab", inn))
+    layers = {name: Layer(name, n, columns, None) for name, n in rows_of.items()}
+    a = torch.randn(batch, tokens, columns, dtype=torch.float64)
+    d = {n: torch.randn(batch, tokens, size, dtype=torch.float64) for n, size in rows_of.items()}
+    sink = EigenvalueSink(layers, bases)
+    for _ in range(2):
+        kept = sink.joint(["a", "b"], a)
+        for name, layer in layers.items():
+            sink.layer(layer, kept, d[name])
+    for name, total in sink.total.items():
+        u, w = torch.block_diag(*bases.out[name]), torch.block_diag(*inn)
+        built = torch.bmm(d[name].transpose(1, 2), a)
+        right = 2 * ((u.T @ built @ w) ** 2).sum(dim=0)
+        assert float((total - right).norm() / right.norm()) < EXACT
+        factor = LayerCurvature(bases.out[name], inn, total)
+        g = torch.randn(2, 3, *total.shape, dtype=torch.float64)
+        assert torch.allclose(factor.turn(g), u.T @ g @ w)
+        assert torch.allclose(factor.turn_back(g), u @ g @ w.T)
+        assert torch.allclose(factor.apply(g, torch.sqrt), u @ ((u.T @ g @ w) * total**0.5) @ w.T)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_covariance_that_is_not_finite_names_its_layer(value: float) -> None:
     with pytest.raises(NumericError, match="input of model.layers.3"):
-        eigenbasis("the input of model.layers.3", [torch.tensor([[float("nan")]])])
+        eigenbasis("the input of model.layers.3", [torch.tensor([[value]])], torch.float32)
 
 
 def test_damping() -> None:
@@ -191,7 +253,7 @@ def test_factors_are_kept_and_fitted_once(tmp_path: Path, monkeypatch: pytest.Mo
     index = hw.Index.build(tmp_path / "index", t, corpus, None)
     query = hw.Query("The capital of Peru is", " Lima")
     first = hw.scores(index, query, method=EKFAC())
-    (kept,) = (tmp_path / "index" / "curvature").glob("*/factors.safetensors")
+    (kept,) = (tmp_path / "index" / "curvature").glob("*/factors/values.safetensors")
 
     def never(*_: Any) -> None:
         raise AssertionError("fitted again")

@@ -37,7 +37,7 @@ def written(path: Path, count: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("storage", ["int8", "float16", "float32"])
+@pytest.mark.parametrize("storage", ["int8", "float16", "float32", "rank1"])
 def test_sizes_are_those_of_the_build(task: hw.CausalLM, tmp_path: Path, storage: Any) -> None:
     corpus = hw.Corpus.open(written(tmp_path / "c.jsonl", 120))
     features = hw.Features(storage=storage)

@@ -15,7 +15,7 @@ from headwater.answer.tokens import stored_features
 from headwater.engine.errors import InputError
 
 Array = np.ndarray[Any, Any]
-CLOSE = {"float32": 1e-5, "float16": 2e-3, "int8": 2e-2}
+CLOSE = {"float32": 1e-5, "float16": 2e-3, "int8": 2e-2, "rank1": 1e-5}
 QUERIES = vectors(40, seed=5)
 
 
@@ -29,7 +29,7 @@ def error(found: Array, right: Array) -> float:
     return float((np.abs(found - right).max(axis=1) / np.abs(right).max(axis=1)).max())
 
 
-@pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("storage", ["float32", "float16", "int8", "rank1"])
 def test_scores_are_products_of_what_is_stored(storage: str) -> None:
     """For any number of queries: few go another way than many."""
     index = given_index(None, vectors(30), storage=storage, shard_rows=18)
@@ -39,14 +39,14 @@ def test_scores_are_products_of_what_is_stored(storage: str) -> None:
         assert error(scored(index, QUERIES[:count]), right) < CLOSE[storage]
 
 
-@pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("storage", ["float32", "float16", "int8", "rank1"])
 def test_many_queries_are_scored_as_one_at_a_time(storage: str) -> None:
     index = given_index(None, vectors(30), storage=storage)
     alone = np.concatenate([scored(index, q[None]) for q in QUERIES[:12]])
     assert error(scored(index, QUERIES[:12]), alone) < {"int8": 1e-5}.get(storage, CLOSE[storage])
 
 
-@pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("storage", ["float32", "float16", "int8", "rank1"])
 def test_the_size_of_shards_does_not_matter(storage: str) -> None:
     """Two rows a shard, one shard for all: the calibration is the same, and so are the scores."""
     indexes = [given_index(None, vectors(30), storage=storage, shard_rows=n) for n in (2, 16, 99)]
@@ -89,7 +89,7 @@ def test_a_document_of_several_chunks_counts_with_their_sum(method: Any, storage
     assert error(found, right) < CLOSE[storage]
 
 
-@pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("storage", ["float32", "float16", "int8", "rank1"])
 def test_some_modules_are_scored_as_if_the_others_were_zero(storage: str) -> None:
     u = vectors(20)
     index = given_index(None, u, storage=storage)

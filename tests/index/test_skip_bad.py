@@ -61,7 +61,7 @@ def test_an_example_that_is_not_finite_is_named(tmp_path: Path, output: Any, mom
     assert hw.Index.open(tmp_path / "a").verify() == []
 
 
-@pytest.mark.parametrize("storage", ["int8", "float16", "float32"])
+@pytest.mark.parametrize("storage", ["int8", "float16", "float32", "rank1"])
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 def test_skipped_examples_have_no_score_and_no_place(method: Any, storage: str) -> None:
     output = "margin" if method.weighted else "loss"

@@ -24,7 +24,7 @@ from models import SENTENCES, Mlp, byte_tokenizer, class_loss, class_margin, tin
 
 
 @cache
-def index(output: str = "loss") -> hw.Index:
+def index(output: str = "loss", projection: Any = None) -> hw.Index:
     """40 examples of 5 classes in 4 groups; some of them twice, so that scores tie."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 6)).astype(np.float32)
@@ -40,7 +40,7 @@ def index(output: str = "loss") -> hw.Index:
         },
     )
     task = hw.Task(Mlp(), class_loss, margin=class_margin)
-    features = hw.Features(projection=None, output=output, storage="float32")  # type: ignore[arg-type]
+    features = hw.Features(projection=projection, output=output, storage="float32")  # type: ignore[arg-type]
     return hw.Index.build(None, task, corpus, features, hw.Plan(shard_rows=7))
 
 
@@ -176,7 +176,8 @@ def test_additive_methods_and_only_those_rank_groups(name: str) -> None:
     method = method_by_name(name)
     assert method.name == name
     assert method.describe()["method"] == name
-    built = index("margin" if name == "trak" else "loss")
+    turned = hw.TopEigenvectors(2, 2, "empirical") if name == "ekfac-view" else None
+    built = index("margin" if name == "trak" else "loss", turned)
     if method.additive:
         assert len(hw.rank(built, query(), by="group", method=method)) == 4
     else:

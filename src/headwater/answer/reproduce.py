@@ -51,6 +51,9 @@ def reproduce(path: Path, query: Query, method: Method | None, options: Options)
         words += ["--", *said] if any(text.startswith("-") for text in said) else said
         made["command"] = shlex.join(words)
         left_out = {name: options[name] for name in UNSPOKEN if name in options}
+        if method is not None and not _needed(method):
+            spoken = _spoken(method)
+            left_out |= {n: v for n, v in changed(method).items() if n not in spoken}
         if left_out:
             made["left_out"] = ", ".join(_arguments(left_out))
     return made
@@ -93,7 +96,7 @@ def _plain(value: Any) -> Any:
 def changed(method: Method) -> dict[str, Any]:
     """The method's parameters that are not its defaults."""
     kind, told = type(method), method.describe()
-    usual: dict[str, Any] = kind().describe() if _known(method) else {}
+    usual: dict[str, Any] = kind().describe() if _known(method) and not _needed(method) else {}
     return {
         name: value for name, value in told.items() if name != "method" and value != usual.get(name)
     }
@@ -105,11 +108,29 @@ def _known(method: Method) -> bool:
     return type(method) in METHODS.values()
 
 
+def _needed(method: Method) -> list[str]:
+    """The options without which a method of this kind cannot be made."""
+    from headwater.evidence.rankers import required
+
+    return required(method.name) if _known(method) else []
+
+
+def _spoken(method: Method) -> dict[str, Any]:
+    """What the command line is told of the method: its needs, and what is not usual."""
+    needed = _needed(method)
+    if needed:
+        return {name: name.upper() for name in needed}
+    return {n: v for n, v in changed(method).items() if n in ("damping", "mixing", "eval_queries")}
+
+
 def _method(method: Method, name: str = "method") -> str:
     """As it is made; one of the user's own, or of several methods, by its name."""
     if not _known(method):
         return name
     fill_in = {"eval_queries": "held_out", "encoder": "encoder"}
+    needed = _needed(method)
+    if needed:  # what a run is has no short form
+        return f"hw.{type(method).__name__}({', '.join(needed)}, ...)"
     given = [f"{key}={fill_in.get(key) or repr(v)}" for key, v in changed(method).items()]
     return f"hw.{type(method).__name__}({', '.join(given)})"
 
@@ -130,7 +151,7 @@ def _arguments(options: Options) -> list[str]:
 def _words(method: Method | None, options: Options) -> list[str]:
     """As options of `headwater ask`."""
     words = [] if method is None else ["--method", method.name]
-    for name, value in {} if method is None else changed(method).items():
+    for name, value in {} if method is None else _spoken(method).items():
         words += [f"--{name.replace('_', '-')}", HELD_OUT if name == "eval_queries" else str(value)]
     for name, value in options.items():
         if name in UNSPOKEN:

@@ -99,7 +99,9 @@ def stored_features(index: Index, positions: Sequence[int], weighted: bool = Fal
             rows = (shard.document == position - shard.first).nonzero().flatten()
             u = shard.u[rows[0] : rows[-1] + 1]
             scale = None if shard.scale is None else shard.scale[rows[0] : rows[-1] + 1]
-            features = decode(index.blocks, index.calibration.basis, u, scale)
+            features = decode(
+                index.blocks, index.calibration.basis, u, scale, index.features.storage
+            )
             if weighted and shard.weight is not None:
                 features = features * shard.weight[rows[0] : rows[-1] + 1, None]
             made[place] = features.sum(dim=0).numpy()

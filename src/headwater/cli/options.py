@@ -49,7 +49,7 @@ TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code from the model's repository.")
 ]
 Projection = Annotated[
-    str, typer.Option(help="ROWSxCOLUMNS a module, blocks[:ROWSxCOLUMNS], or none.")
+    str, typer.Option(help="ROWSxCOLUMNS a module, eigen:ROWSxCOLUMNS, blocks[:...], or none.")
 ]
 Parameters = Annotated[str, typer.Option(help="linear, linear+base or all.")]
 Modules = Annotated[
@@ -66,7 +66,9 @@ Moment = Annotated[
     ),
 ]
 Exact = Annotated[bool, typer.Option("--exact", help="Second moment element by element (slow).")]
-Storage = Annotated[str, typer.Option(help="int8, float16 or float32.")]
+Storage = Annotated[
+    str, typer.Option(help="int8, float16, float32, or rank1, rank2, ... (see LoRIF).")
+]
 Seed = Annotated[int, typer.Option(help="Of the projections.")]
 Budget = Annotated[Number, typer.Option(help="Tokens of a batch.")]
 SkipBad = Annotated[
@@ -98,7 +100,7 @@ InfluenceName = Annotated[
 Run = Annotated[
     Text,
     typer.Option(
-        "--run", metavar="FOLDER", help="Of a training, for tracin, source, dda: its checkpoints."
+        "--run", metavar="FOLDER", help="Of a training, for tracin, source, less, dda, magic."
     ),
 ]
 Base = Annotated[

@@ -171,20 +171,22 @@ def parse_columns(given: Sequence[str]) -> dict[str, str]:
 
 
 def parse_projection(text: str) -> TwoSided | LayerBlocks | None:
-    """`16x16`, `blocks`, `blocks:64x64` or `none`."""
-    from headwater.gradients.features import LayerBlocks, TwoSided
+    """`16x16`, `eigen:16x16`, `blocks`, `blocks:64x64` or `none`."""
+    from headwater.gradients.features import LayerBlocks, TopEigenvectors, TwoSided
 
     if text == "none":
         return None
     if text == "blocks":
         return LayerBlocks()
-    match = re.fullmatch(r"(blocks:)?(\d+)x(\d+)", text)
+    match = re.fullmatch(r"(blocks:|eigen:)?(\d+)x(\d+)", text)
     if match is None:
         raise InputError(
-            "Unknown projection", expected="16x16, blocks, blocks:64x64 or none", found=repr(text)
+            "Unknown projection",
+            expected="16x16, eigen:16x16, blocks, blocks:64x64 or none",
+            found=repr(text),
         )
-    sizes = int(match[2]), int(match[3])
-    return LayerBlocks(*sizes) if match[1] else TwoSided(*sizes)
+    kinds = {None: TwoSided, "eigen:": TopEigenvectors, "blocks:": LayerBlocks}
+    return kinds[match[1]](int(match[2]), int(match[3]))
 
 
 def parse_worker(text: str | None) -> tuple[int, int]:

@@ -47,6 +47,29 @@ def in_batches(
         yield part, cast("Made", made), budget
 
 
+def whole(budget: int, attempt: Callable[[int], Made], said: str) -> Made:
+    """`attempt(budget)`, begun again at half the budget as often as memory runs out.
+
+    For sums, to which a batch that failed half way has already added: halving it would not do.
+
+    Raises:
+        ResourceError: when a budget of one token does not do either.
+    """
+    while True:
+        try:
+            return attempt(budget)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if budget <= 1:
+                raise ResourceError(
+                    f"Memory ran out on the {said}",
+                    do="attribute fewer layers (modules), or use a larger machine",
+                ) from error
+        _free_memory()
+        budget //= 2
+
+
 def _free_memory() -> None:
     import gc
 

@@ -15,24 +15,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from headwater.curvature.metric import Root
 from headwater.engine.errors import InputError, NumericError
 from headwater.engine.progress import Progress
+from headwater.gradients.features import stored_rank
 
 if TYPE_CHECKING:
     from headwater.gradients.layout import Block
 
 WIDEST = 8192  # dimensions of a block whose autocorrelation is gathered (0.5 GB in float64)
+WIDEST_LOW_RANK = 1024  # the same under low-rank storage, which is meant for wide blocks
 FLUSH = 256  # rows summed in float32 before they are added up in float64
 
 
-class Autocorrelation:
-    """Running sums of u u^T per block, float64 [d, d]; None for blocks wider than `WIDEST`."""
+def widest_gathered(storage: str) -> int:
+    """Dimensions of the widest block whose autocorrelation is gathered with such features."""
+    return WIDEST if stored_rank(storage) is None else min(WIDEST, WIDEST_LOW_RANK)
 
-    def __init__(self, blocks: Sequence[Block]) -> None:
+
+class Autocorrelation:
+    """Running sums of u u^T per block, float64 [d, d]; None for blocks wider than `widest`."""
+
+    def __init__(self, blocks: Sequence[Block], widest: int | None = None) -> None:
+        """`widest`: see `widest_gathered`; None = `WIDEST`."""
+        limit = WIDEST if widest is None else widest
         self.blocks = tuple(blocks)
         self.count = 0
         self.sums: list[torch.Tensor | None] = [
-            torch.zeros((b.size, b.size), dtype=torch.float64) if b.size <= WIDEST else None
+            torch.zeros((b.size, b.size), dtype=torch.float64) if b.size <= limit else None
             for b in blocks
         ]
 
@@ -89,6 +99,14 @@ class Inverse:
             out[:, block.part] = torch.cholesky_solve(part, factor).T
         return out
 
+    def roots(self, backs: Sequence[torch.Tensor | None]) -> list[Root]:
+        """See `Metric`: by L^-1."""
+        turns = [
+            (whitener if back is None else whitener @ back.double()).float()
+            for whitener, back in zip(self.whiteners(), backs, strict=True)
+        ]
+        return [lambda z, turn=turn: z @ turn.T for turn in turns]
+
     def whiteners(self) -> list[torch.Tensor]:
         """L^-1 of each block, float64 [d, d]: `|L^-1 u|` is the whitened norm."""
         return [
@@ -131,8 +149,8 @@ def _factor(name: str, matrix: torch.Tensor | None, damping: float) -> torch.Ten
     if matrix is None:
         raise NumericError(
             f"Block {name} is too wide for its autocorrelation",
-            expected=f"at most {WIDEST} dimensions",
-            do="build with a projection, or use GradDot or GradCos",
+            expected=f"at most {WIDEST} dimensions ({WIDEST_LOW_RANK} under low-rank storage)",
+            do="use LoRIF, GradDot or GradCos, or build with a narrower projection",
         )
     if not bool(torch.isfinite(matrix).all()):
         raise NumericError(f"The autocorrelation of block {name} is not finite")

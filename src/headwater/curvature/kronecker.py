@@ -10,19 +10,29 @@ Layers that share an input share A, and its decomposition.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from headwater.curvature.sides import Covariance, eigenbasis, rotate, rotate_back
+from headwater.curvature.sides import (
+    Covariance,
+    eigenbasis,
+    rotate,
+    rotate_back,
+    turn_rows,
+    turn_rows_back,
+)
 from headwater.engine.progress import Progress
 from headwater.gradients.matrices import Layer, MatrixSink, slabs, wide
 
 if TYPE_CHECKING:
     Function = Callable[[torch.Tensor], torch.Tensor]
+
+DECOMPOSED_BYTES = 2 << 30  # of the matrices that are decomposed at a time, with what that takes
+COPIES = 4  # of a matrix: itself, its eigenvectors, and twice that to work in
 
 
 @dataclass
@@ -40,18 +50,25 @@ class LayerCurvature:
 
     def turn(self, matrices: torch.Tensor) -> torch.Tensor:
         """Q_S^T G Q_A of gradients [..., out, in]."""
-        half = rotate(matrices, self.inn)
-        return rotate(half.transpose(-1, -2), self.out).transpose(-1, -2)
+        return turn_rows(rotate(matrices, self.inn), self.out)
 
     def turn_back(self, matrices: torch.Tensor) -> torch.Tensor:
         """Q_S M Q_A^T: the inverse of `turn`."""
-        half = rotate_back(matrices, self.inn)
-        return rotate_back(half.transpose(-1, -2), self.out).transpose(-1, -2)
+        return rotate_back(turn_rows_back(matrices, self.out), self.inn)
 
     def apply(self, matrices: torch.Tensor, function: Function) -> torch.Tensor:
-        """f(F) of gradients [..., out, in], f taken of the eigenvalues."""
-        turned = self.turn(matrices.to(self.values.dtype))
-        return self.turn_back(turned * function(self.values)).contiguous()
+        """f(F) of gradients [..., out, in], f taken of the eigenvalues.
+
+        One gradient at a time: of many, each of the four products would be a copy of them all.
+        """
+        scale = function(self.values)
+        made = torch.empty(matrices.shape, dtype=scale.dtype, device=scale.device)
+        rows, columns = self.values.shape
+        for one, out in zip(
+            matrices.reshape(-1, rows, columns), made.view(-1, rows, columns), strict=True
+        ):
+            out.copy_(self.turn_back(self.turn(one.to(scale.dtype)).mul_(scale)))
+        return made
 
 
 class CovarianceSink(MatrixSink):
@@ -86,6 +103,18 @@ class CovarianceSink(MatrixSink):
         super().close()
         self.examples += self._batch
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The sums by name, and how many examples and tokens are in them."""
+        made = {"examples": torch.tensor([self.examples])}
+        for name, leader in self.input_of.items():
+            made[f"input_of.{name}"] = torch.tensor(list(leader.encode()), dtype=torch.int32)
+        for kind, sides in (("inn", self.inn), ("out", self.out)):
+            for name, side in sides.items():
+                made[f"count.{kind}.{name}"] = torch.tensor([side.count])
+                for number, panel in enumerate(side.panels):
+                    made[f"{kind}.{name}.{number}"] = panel
+        return made
+
     def _into(self, held: dict[str, Covariance], name: str, x: torch.Tensor) -> Covariance:
         if name not in held:
             held[name] = Covariance(x.shape[-1], self.widest, wide(x.dtype), x.device)
@@ -94,82 +123,103 @@ class CovarianceSink(MatrixSink):
 
 @dataclass
 class Eigenbases:
-    """Eigenvectors of every side with K-FAC's own eigenvalues; layers may share an input side.
+    """Eigenvectors of every side; layers may share an input side.
 
     Args:
-        out, inn: by layer; blocks of columns. values: K-FAC's lambda [out, in], float.
+        out, inn: by layer; blocks of columns.
     """
 
-    out: dict[str, list[torch.Tensor]] = field(default_factory=dict)
-    inn: dict[str, list[torch.Tensor]] = field(default_factory=dict)
-    values: dict[str, torch.Tensor] = field(default_factory=dict)
+    out: dict[str, list[torch.Tensor]]
+    inn: dict[str, list[torch.Tensor]]
 
 
-def decompose(sums: CovarianceSink, examples: int) -> Eigenbases:
-    """Eigenbases of all layers; the sums are let go as they are used.
+@dataclass
+class Side:
+    """A side that waits to be decomposed.
 
-    K-FAC's eigenvalues are those of (S / examples) kron (A / tokens): the mean over examples of a
-    sum over tokens, were tokens and sides independent.
+    Args:
+        name: for errors. width: of its widest block.
+        blocks: reads them, float64 [n, n], one after the other. dtype: of the eigenvectors.
     """
-    made = Eigenbases()
-    sides = {f"the input of {name}": side for name, side in sums.inn.items()}
-    sides |= {f"the output gradient of {name}": side for name, side in sums.out.items()}
-    found = _eigenbases(sides)
-    for name in sums.out:
-        leader = sums.input_of[name]
-        made.inn[name], inputs = found[f"the input of {leader}"]
-        made.out[name], outputs = found[f"the output gradient of {name}"]
-        outer = torch.outer(outputs / max(examples, 1), inputs / max(sums.inn[leader].count, 1))
-        made.values[name] = outer.to(made.out[name][0].dtype)
-    return made
+
+    name: str
+    width: int
+    blocks: Callable[[], Iterator[torch.Tensor]]
+    dtype: torch.dtype
 
 
 Decomposed = tuple[list[torch.Tensor], torch.Tensor]
 
 
-def _eigenbases(sides: Mapping[str, Covariance]) -> dict[str, Decomposed]:
-    """Eigenvectors and eigenvalues of each side, several sides at a time.
+def decompose(sides: Mapping[str, Side]) -> dict[str, Decomposed]:
+    """Eigenvectors and eigenvalues of each side, as many sides at a time as memory lets.
 
     Half of a decomposition runs at the speed of memory and gains nothing from threads of its own;
     side by side, one thread each, they take nearly all of every core.
     """
     threads = torch.get_num_threads()
+    made: dict[str, Decomposed] = {}
 
-    def one(name: str) -> Decomposed:
-        done = eigenbasis(name, sides[name].sums)
-        sides[name].sums.clear()
+    def one(key: str) -> Decomposed:
+        side = sides[key]
+        done = eigenbasis(side.name, side.blocks(), side.dtype)
         progress.advance()
         return done
 
-    torch.set_num_threads(1)
     try:
-        with (
-            Progress("eigenbases", len(sides), "matrices") as progress,
-            ThreadPoolExecutor(threads) as pool,
-        ):
-            return dict(zip(sides, pool.map(one, sides), strict=True))
+        with Progress("eigenbases", len(sides), "matrices") as progress:
+            for width in sorted({side.width for side in sides.values()}, reverse=True):
+                keys = [key for key, side in sides.items() if side.width == width]
+                each = COPIES * 8 * width**2
+                together = min(threads, len(keys), max(1, DECOMPOSED_BYTES // each))
+                torch.set_num_threads(max(1, threads // together))
+                with ThreadPoolExecutor(together) as pool:
+                    made |= dict(zip(keys, pool.map(one, keys), strict=True))
     finally:
         torch.set_num_threads(threads)
+    return made
 
 
 class EigenvalueSink(MatrixSink):
-    """Sums (Q_S^T G Q_A)^2 over examples, by layer."""
+    """Sums (Q_S^T G Q_A)^2 over examples, by layer.
+
+    A side is turned token by token, or once G is built, whichever takes fewer operations: of T
+    tokens and a block of n columns that is T n^2 against n^2 for each of the other side's rows.
+    """
 
     def __init__(self, layers: Mapping[str, Layer], bases: Eigenbases) -> None:
         super().__init__(layers)
         self.bases = bases
         self.total: dict[str, torch.Tensor] = {}
+        self._later: set[str] = set()  # layers whose input is not turned yet
 
     def joint(self, names: Sequence[str], a: torch.Tensor) -> torch.Tensor:
-        """Q_A^T a, once for the layers that share the input."""
+        """Q_A^T a, once for the layers that share the input; or a itself, to be turned later."""
         basis = self.bases.inn[names[0]]
-        return rotate(a.to(basis[0].dtype), basis)
+        a = a.to(basis[0].dtype)
+        rows = sum(self.layers[name].rows for name in names)
+        if a.shape[1] > rows and self.summed.isdisjoint(names):
+            self._later.update(names)
+            return a
+        self._later.difference_update(names)
+        return rotate(a, basis)
 
     def layer(self, layer: Layer, kept: torch.Tensor, d: torch.Tensor) -> None:
         """total += sum over examples of (sum_t d' a'^T)^2."""
-        basis = self.bases.out[layer.name]
-        turned = rotate(d.to(basis[0].dtype), basis)
-        for part in slabs(len(d), layer.rows, layer.columns, turned.element_size()):
-            made = torch.bmm(turned[part].transpose(1, 2), kept[part]).square_().sum(dim=0)
+        inn, out = self.bases.inn[layer.name], self.bases.out[layer.name]
+        d = d.to(out[0].dtype)
+        first = d.shape[1] <= layer.columns
+        turned = rotate(d, out) if first else d
+        for part in slabs(len(d), layer.rows, layer.columns, d.element_size()):
+            built = torch.bmm(turned[part].transpose(1, 2), kept[part])
+            if layer.name in self._later:
+                built = rotate(built, inn)
+            if not first:
+                built = turn_rows(built, out)
+            made = built.square_().sum(dim=0)
             held = self.total.get(layer.name)
             self.total[layer.name] = made if held is None else held.add_(made)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The sums by name."""
+        return {f"values.{name}": total for name, total in self.total.items()}

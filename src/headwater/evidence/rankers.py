@@ -21,8 +21,11 @@ from headwater.methods.ekfac import EKFAC, KFAC
 from headwater.methods.ensemble import Ensemble
 from headwater.methods.grad_cos import GradCos
 from headwater.methods.grad_dot import GradDot
+from headwater.methods.less import LESS
 from headwater.methods.logra import LoGra
+from headwater.methods.magic import MAGICOfRun
 from headwater.methods.mirrored import Mirrored
+from headwater.methods.projected_ekfac import ProjectedEKFAC
 from headwater.methods.relatif import LRelatIF
 from headwater.methods.source import SOURCE
 from headwater.methods.tracin import TracInCP
@@ -44,13 +47,16 @@ METHODS: dict[str, type[Method]] = {
         TRAK,
         EKFAC,
         KFAC,
+        ProjectedEKFAC,
         DataInf,
         Arnoldi,
         Mirrored,
         TracInCP,
+        LESS,
         SOURCE,
         DDA,
         CEA,
+        MAGICOfRun,
         BM25,
         Tantivy,
         Dense,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 Role = Literal["example", "query"]
 Made = TypeVar("Made")
+Bases = Mapping[str, tuple[torch.Tensor, torch.Tensor]]  # P [rows, out], Q [columns, in]
 
 APART = 0.5  # of a block's largest gradient; rounding is far below, mixed examples above
 NOISE = 0.02  # of a batch's largest gradient; blocks without gradient (key biases) hold only noise
@@ -61,6 +62,7 @@ class Gradients:
         features: what is captured and how it is projected.
         names: parameter names fixed by a manifest, in place of `features.parameters`.
         moment: the second moment in use, once it is known.
+        bases: P and Q by parameter name, where they are not random, once they are known.
     """
 
     def __init__(
@@ -70,8 +72,9 @@ class Gradients:
         *,
         names: list[str] | None = None,
         moment: SecondMoment | None = None,
+        bases: Bases | None = None,
     ) -> None:
-        self.task, self.features = task, features
+        self.task, self.features, self.bases = task, features, bases or {}
         self.uses, self.coverage = choose(task, features.parameters, names)
         self.layout = make_layout(self.uses, features.projection)
         self.capture = Capture(task, self.uses)
@@ -95,6 +98,7 @@ class Gradients:
                     self.moment,
                     self.task.device,
                     dtypes[name],
+                    self.bases.get(name),
                 )
                 for name, parameter in self.parameters.items()
             }
@@ -103,6 +107,10 @@ class Gradients:
     def set_moment(self, moment: SecondMoment | None) -> None:
         """Use this second moment from now on."""
         self.moment, self._projectors = moment, None
+
+    def set_bases(self, bases: Bases) -> None:
+        """Project onto these from now on."""
+        self.bases, self._projectors = bases, None
 
     def learn_sharing(self, chunk: Chunk) -> None:
         """Find out how the layers are called (which share inputs), once, on a first chunk."""

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from headwater.gradients.features import LayerBlocks, TwoSided
+from headwater.gradients.features import LayerBlocks, TopEigenvectors, TwoSided
 from headwater.gradients.parameters import Parameter, Use
 
 
@@ -84,7 +84,9 @@ def make_layout(uses: list[Use], projection: TwoSided | LayerBlocks | None) -> L
         block = Block(parameter.name, offset, rows, columns)
         offset += block.size
         blocks.append(block)
-        places[parameter.name] = Place(block, rows < parameter.rows, columns < parameter.columns)
+        turned = isinstance(projection, TopEigenvectors)
+        out, inn = turned or rows < parameter.rows, turned or columns < parameter.columns
+        places[parameter.name] = Place(block, out, inn)
     return Layout(tuple(blocks), places)
 
 

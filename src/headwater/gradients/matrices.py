@@ -3,11 +3,14 @@
 A layer here is a Linear, Conv1D or Conv2d weight together with the bias of the same module: its
 gradient is one matrix [out, in + 1], for a bias is the weight of an input that is always 1. The
 matrices themselves are built for a few examples at a time only, and never where a product with
-their factors will do.
+their factors will do. Scaled layers (`Layers.scaled`) give their gradients in other coordinates,
+rows and columns multiplied: the one place where a preconditioner meets an example.
 """
 
 from __future__ import annotations
 
+import copy
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from headwater.engine.errors import InputError
+from headwater.engine.errors import InputError, MismatchError
 from headwater.gradients.capture import Capture
+from headwater.gradients.held import Held, LowRank, Rounded
 from headwater.gradients.parameters import MATRICES, Parameter, choose
 
 if TYPE_CHECKING:
@@ -41,6 +45,22 @@ class Layer:
     rows: int
     columns: int
     bias: str | None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What multiplies a layer's gradient [out, in + bias], row by row and column by column."""
+
+    rows: torch.Tensor
+    columns: torch.Tensor
+
+    def apply(self, matrices: torch.Tensor) -> torch.Tensor:
+        """Matrices [..., out, in + bias] scaled."""
+        return matrices * self.rows.to(matrices)[:, None] * self.columns.to(matrices)
+
+    def undo(self, matrices: torch.Tensor) -> torch.Tensor:
+        """The inverse of `apply`."""
+        return matrices / self.rows.to(matrices)[:, None] / self.columns.to(matrices)
 
 
 class Layers:
@@ -71,6 +91,7 @@ class Layers:
         counts = Counter(use.parameter.name for use in self.uses)
         self._tied = {name for name, count in counts.items() if count > 1}
         self._ready = False
+        self.scales: Mapping[str, Scale] = {}
 
     def run(
         self,
@@ -88,7 +109,7 @@ class Layers:
         """
         self.learn(chunks[0])
         batch = self.task.collate(chunks)
-        sink.summed = self.summed
+        sink.summed, sink.scales = self.summed, self.scales
         with self.task.running(), torch.enable_grad():
             if seeds is not None:
                 batch = self.task.resample(batch, seeds)
@@ -113,6 +134,45 @@ class Layers:
             self.capture.learn_sharing(lambda: self.task.loss(batch))
         self._ready = True
 
+    def scaled(self, scales: Mapping[str, Scale]) -> Layers:
+        """The same layers whose gradients come scaled; by weight name."""
+        made = copy.copy(self)
+        made.scales = scales
+        return made
+
+    @property
+    def digest(self) -> str:
+        """A hash of the scaling, empty where there is none."""
+        digest = hashlib.sha256()
+        for name in sorted(self.scales):
+            digest.update(name.encode())
+            for side in (self.scales[name].rows, self.scales[name].columns):
+                digest.update(side.detach().double().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16] if self.scales else ""
+
+    def laid_out(self, values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Values by parameter name, as they are stored, as matrices [out, in + bias] by layer.
+
+        Raises:
+            MismatchError: when a layer's weight or bias has none.
+        """
+        kinds = {use.parameter.name: use.kind for use in self.uses}
+        made: dict[str, torch.Tensor] = {}
+        for name, layer in self.layers.items():
+            lacking = [one for one in (name, layer.bias) if one is not None and one not in values]
+            if lacking:
+                raise MismatchError(
+                    f"The optimizer's state has nothing for {lacking[0]}",
+                    expected="state for every attributed parameter",
+                    do="attribute only parameters that were trained (parameters=, modules=)",
+                )
+            stored = values[name].detach().to(self.task.device)
+            matrix = stored.T if kinds[name] == "conv1d" else stored.flatten(1)
+            if layer.bias is not None:
+                matrix = torch.cat([matrix, values[layer.bias].detach().to(matrix)[:, None]], dim=1)
+            made[name] = matrix.contiguous()
+        return made
+
     @property
     def size(self) -> int:
         """Numbers in a gradient."""
@@ -126,7 +186,7 @@ class Layers:
 
 
 class MatrixSink:
-    """What the sinks of this kind share: inputs with the bias's ones, masked where asked.
+    """What the sinks of this kind share: inputs with the bias's ones, scaled or masked where asked.
 
     A subclass takes `joint` (an input that one or several layers share) and `layer`.
 
@@ -138,21 +198,31 @@ class MatrixSink:
         self.layers = layers
         self.lengths: torch.Tensor | None = None  # of the batch; None = no padding
         self.summed: set[str] = set()  # layers used more than once in a pass
+        self.scales: Mapping[str, Scale] = {}  # of layers in other coordinates
         self._uses: dict[str, list[tuple[Any, torch.Tensor]]] = {}
 
     def inputs(self, parameters: Sequence[Parameter], a: torch.Tensor) -> list[Any]:
-        """The input a [batch, tokens, in] of these layers, made ready once."""
-        made: dict[bool, Any] = {}
-        for parameter in parameters:
-            biased = self.layers[parameter.name].bias is not None
-            if biased not in made:
-                one = torch.cat([a, torch.ones_like(a[..., :1])], dim=-1) if biased else a
-                members = [p.name for p in parameters if self._biased(p) == biased]
-                made[biased] = self.joint(members, one)
-        return [made[self._biased(parameter)] for parameter in parameters]
+        """The input a [batch, tokens, in] of these layers, made ready once.
 
-    def _biased(self, parameter: Parameter) -> bool:
-        return self.layers[parameter.name].bias is not None
+        A layer that is scaled has an input of its own.
+        """
+        members: dict[bool | str, list[str]] = {}
+        for parameter in parameters:
+            members.setdefault(self._input_of(parameter.name), []).append(parameter.name)
+        made = {key: self.joint(names, self._own(names[0], a)) for key, names in members.items()}
+        return [made[self._input_of(parameter.name)] for parameter in parameters]
+
+    def _input_of(self, name: str) -> bool | str:
+        return name if name in self.scales else self.layers[name].bias is not None
+
+    def _own(self, name: str, a: torch.Tensor) -> torch.Tensor:
+        """The input with the bias's ones, scaled."""
+        if self.layers[name].bias is not None:
+            a = torch.cat([a, torch.ones_like(a[..., :1])], dim=-1)
+        if name not in self.scales:
+            return a
+        a = a.to(wide(a.dtype))
+        return a * self.scales[name].columns.to(a)
 
     def joint(self, names: Sequence[str], a: torch.Tensor) -> Any:
         """What is kept of an input [batch, tokens, in + bias] that these layers share."""
@@ -164,6 +234,9 @@ class MatrixSink:
         A layer that is used more than once waits for `close`: its gradient is the sum over all
         its uses, as if they were further tokens.
         """
+        if parameter.name in self.scales:
+            d = d.to(wide(d.dtype))
+            d = d * self.scales[parameter.name].rows.to(d)
         if parameter.name in self.summed:
             self._uses.setdefault(parameter.name, []).append((kept, d))
         else:
@@ -233,13 +306,14 @@ class DotSink(MatrixSink):
     direction meets the factors, whichever takes fewer operations.
 
     Args:
-        directions: [queries, out, in + bias] by layer; layers that are not there count as zero.
+        directions: [queries, out, in + bias] by layer, perhaps held in less memory; layers that
+            are not there count as zero.
     """
 
     def __init__(
         self,
         layers: Mapping[str, Layer],
-        directions: Mapping[str, torch.Tensor],
+        directions: Mapping[str, Held],
         out: torch.Tensor,
     ) -> None:
         super().__init__(layers)
@@ -250,6 +324,11 @@ class DotSink(MatrixSink):
         v = self.directions.get(layer.name)
         if v is None:
             return
+        if isinstance(v, LowRank):
+            self.out += v.dots(kept.to(v.dtype), d.to(v.dtype))
+            return
+        if isinstance(v, Rounded):
+            v = v.full()
         queries, tokens = len(v), d.shape[1]
         a, d = kept.to(v.dtype), d.to(v.dtype)
         if queries * tokens <= queries + tokens:
@@ -259,4 +338,5 @@ class DotSink(MatrixSink):
         flat = v.flatten(1)
         for part in slabs(len(d), layer.rows, layer.columns, v.element_size()):
             built = torch.bmm(d[part].transpose(1, 2), a[part]).flatten(1)
-            self.out[:, part] += flat @ built.T
+            swap = flat.stride(0) == 1 or queries >= len(built)  # up to four times as fast
+            self.out[:, part] += (built @ flat.T).T if swap else flat @ built.T

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Side:
-    """One side of `P G Q^T`: a matrix [target, size], or a scaling, or nothing."""
+    """One side of `P G Q^T`: a matrix [target, size] (random, or given), a scaling, or nothing."""
 
     def __init__(
         self,
@@ -29,12 +29,14 @@ class Side:
         scale: torch.Tensor | None,
         device: torch.device,
         dtype: torch.dtype,
+        given: torch.Tensor | None = None,
     ) -> None:
         self.size, self.target = size, target
         self.matrix: torch.Tensor | None = None
         self.scale: torch.Tensor | None = None
         if projected:
-            matrix = torch.from_numpy(signs(*key, target, size)).to(device, torch.float64)
+            made = torch.from_numpy(signs(*key, target, size)) if given is None else given
+            matrix = made.to(device, torch.float64)
             if scale is not None:
                 matrix = matrix * scale.to(device, torch.float64)
             self.matrix = matrix.to(dtype)
@@ -58,7 +60,7 @@ class Side:
 
 
 class Projector:
-    """Both sides of one parameter, and its place in the feature vector."""
+    """Both sides of one parameter, and its place in the feature vector; `bases` are P and Q."""
 
     def __init__(
         self,
@@ -68,6 +70,7 @@ class Projector:
         moment: SecondMoment | None,
         device: torch.device,
         dtype: torch.dtype,
+        bases: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> None:
         block = place.block
         self.parameter, self.block = parameter, block
@@ -82,13 +85,14 @@ class Projector:
             row, column = row * column[0], None
         out_target = block.size if vector else block.rows
         in_target = 1 if vector else block.columns
-        name = parameter.name
+        p, q = (None, None) if bases is None else bases
+        key = (seed, parameter.name)
         self.out = Side(
-            parameter.rows, out_target, place.project_out, (seed, name, "out"), row, device, dtype
+            parameter.rows, out_target, place.project_out, (*key, "out"), row, device, dtype, p
         )
         project_in = place.project_in and not vector
         self.inn = Side(
-            parameter.columns, in_target, project_in, (seed, name, "in"), column, device, dtype
+            parameter.columns, in_target, project_in, (*key, "in"), column, device, dtype, q
         )
 
     def whole(self, gradient: torch.Tensor) -> torch.Tensor:

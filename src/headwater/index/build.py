@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from headwater.curvature.autocorrelation import Autocorrelation, pooled_spectrum
+from headwater.curvature.autocorrelation import (
+    Autocorrelation,
+    pooled_spectrum,
+    widest_gathered,
+)
 from headwater.engine.errors import DamageError, InputError, MismatchError
 from headwater.engine.files import checksum, locked, make_folder, read_json, sweep, write_atomic
 from headwater.engine.progress import Progress
@@ -28,6 +32,7 @@ from headwater.index.calibration import (
 )
 from headwater.index.corpus_resume import load_or_ingest, recorded, require_corpus, settle
 from headwater.index.corpus_shards import chunks_of, read_shard
+from headwater.index.encoding import stored_bytes
 from headwater.index.manifest import (
     FORMAT,
     NAME,
@@ -72,12 +77,15 @@ class Plan:
         shard_rows: rows (chunks) of a shard; None = as many as 64 MB of features.
         worker: (number, count) of this process among the workers.
         skip_bad: leave out and list examples that cannot be used, instead of stopping.
+        spectrum: keep the eigenvalues of R, all blocks pooled; without, they are worked out when
+            they are asked for.
     """
 
     budget: int | None = None
     shard_rows: int | None = None
     worker: tuple[int, int] = (0, 1)
     skip_bad: bool = False
+    spectrum: bool = True
 
 
 def build(
@@ -105,7 +113,7 @@ def build(
     with locked(folder / ".setup.lock", f"The index at {folder}", wait=count > 1):
         manifest = _set_up(folder, gradients, corpus, plan)
     build_shards(folder, manifest, gradients, plan)
-    finish(folder)
+    finish(folder, spectrum=plan.spectrum)
 
 
 def _set_up(folder: Path, gradients: Gradients, corpus: Corpus, plan: Plan) -> Manifest:
@@ -205,8 +213,8 @@ def _set_up_plain(folder: Path, task: Task | Texts, corpus: Corpus, plan: Plan) 
 
 def rows_of_shard(gradients: Gradients) -> int:
     """Rows of a shard when nothing is asked: about 64 MB of features."""
-    width = {"int8": 1, "float16": 2, "float32": 4}[gradients.features.storage]
-    return max(64, min(8192, SHARD_BYTES // (gradients.layout.size * width)))
+    width = stored_bytes(gradients.layout.blocks, gradients.features.storage)
+    return max(64, min(8192, SHARD_BYTES // width))
 
 
 def _require_parameters(manifest: Manifest, gradients: Gradients) -> None:
@@ -252,6 +260,7 @@ def build_shards(folder: Path, manifest: Manifest, gradients: Gradients, plan: P
     path = folder / "statistics" / "calibration.safetensors"
     calibration = load_calibration(path, blocks, label)
     gradients.set_moment(calibration.moment)
+    gradients.set_bases(calibration.bases)
     _warm_up(folder, gradients, shards[0])
     tokens = sum(shard["tokens"] for shard in mine)
     with Progress("indexing", tokens, "tokens") as progress:
@@ -268,8 +277,10 @@ def _warm_up(folder: Path, gradients: Gradients, shard: dict[str, Any]) -> None:
     gradients.learn_sharing(chunks_of(gradients.task, rows)[0][0])
 
 
-def finish(folder: Path) -> bool:
+def finish(folder: Path, *, spectrum: bool = True) -> bool:
     """When every shard is done: merge statistics in shard order, complete the manifest.
+
+    `spectrum`: see `Plan`.
 
     Returns:
         Whether the index is complete now.
@@ -285,7 +296,7 @@ def finish(folder: Path) -> bool:
             return False
         shards = [{"name": name, **read_json(mark_path(folder, name))} for name in names]
         if not (manifest["complete"] and manifest["shards"] == shards and before == len(names)):
-            manifest["statistics"] = _merge(folder, manifest, names)
+            manifest["statistics"] = _merge(folder, manifest, names, spectrum)
             manifest["shards"], manifest["complete"] = shards, True
             write_manifest(folder, manifest)
         for place in (".", "corpus", "statistics", "features", "done"):
@@ -296,7 +307,9 @@ def finish(folder: Path) -> bool:
         return True
 
 
-def _merge(folder: Path, manifest: Manifest, names: list[str]) -> dict[str, Any]:
+def _merge(
+    folder: Path, manifest: Manifest, names: list[str], spectrum: bool
+) -> dict[str, Any]:
     """Add the shards that are not yet in the total, in order; float64, so order alone decides."""
     from safetensors.torch import save_file
 
@@ -305,7 +318,7 @@ def _merge(folder: Path, manifest: Manifest, names: list[str]) -> dict[str, Any]
     blocks = layout_from(manifest["layout"])
     path = folder / "statistics" / "autocorrelation.safetensors"
     before = merged(folder)
-    total = Autocorrelation(blocks)
+    total = Autocorrelation(blocks, widest_gathered(manifest["features"]["storage"]))
     if before:
         total = Autocorrelation.from_tensors(
             blocks, {k: v.clone() for k, v in map_tensors(path).items()}
@@ -314,7 +327,7 @@ def _merge(folder: Path, manifest: Manifest, names: list[str]) -> dict[str, Any]
         total.merge(Autocorrelation.from_tensors(blocks, _sums(folder, name)))
     tensors = total.tensors() | {"shards": torch.tensor([len(names)])}
     means = total.means()
-    if any(mean is not None for mean in means):
+    if spectrum and any(mean is not None for mean in means):
         tensors["spectrum"] = torch.from_numpy(pooled_spectrum(means))
     write_atomic(path, lambda temporary: save_file(tensors, temporary))
     return {"checksum": checksum(path), "count": total.count}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +20,17 @@ import torch
 from headwater.engine.errors import DamageError, NumericError
 from headwater.engine.files import checksum, write_atomic
 from headwater.engine.progress import Progress
+from headwater.gradients.features import TopEigenvectors, stored_rank
 from headwater.gradients.second_moment import SecondMoment
 from headwater.index.corpus_shards import chunks_of, read_shard
 from headwater.index.encoding import Basis
 from headwater.index.manifest import corpus_folder
 from headwater.index.mapped import map_tensors
+from headwater.index.top_eigenvectors import Top, top_eigenvectors
 from headwater.tasks.task import Chunk
 
 if TYPE_CHECKING:
-    from headwater.gradients.compute import Gradients
+    from headwater.gradients.compute import Bases, Gradients
     from headwater.gradients.layout import Block
 
 logger = logging.getLogger(__name__)
@@ -40,11 +42,20 @@ PREFIX, TARGET = 48, 4  # tokens of a reference query's context and of its targe
 
 @dataclass
 class Calibration:
-    """What is frozen: basis, reference features float32 [references, size], second moment."""
+    """What is frozen: basis, reference features float32 [references, size], second moment.
+
+    `top` is the projection onto eigenvectors, where that was chosen.
+    """
 
     basis: Basis
     references: np.ndarray[Any, Any]
     moment: SecondMoment | None
+    top: Top = field(default_factory=lambda: Top({}, {}, {}))
+
+    @property
+    def bases(self) -> Bases:
+        """P and Q by parameter name; empty where they are random."""
+        return self.top.bases
 
 
 def sample_size(documents: int) -> int:
@@ -84,11 +95,17 @@ def calibrate(
     if features.second_moment == "estimate":
         gradients.set_moment(None)
         gradients.set_moment(_finite_moment(gradients, chunks, budget))
+    top = Top({}, {}, {})
+    if isinstance(features.projection, TopEigenvectors):
+        gradients.set_bases({})
+        questions = [reference_chunk(chunk) for chunk in chunks]
+        top = top_eigenvectors(gradients, chunks, [q for q in questions if q is not None], budget)
+        gradients.set_bases(top.bases)
     basis = Basis.identity(gradients.layout.blocks)
-    if features.storage != "float32":
+    if features.storage != "float32" and stored_rank(features.storage) is None:
         basis = Basis.half_whitened(gradients.layout.blocks, _measure(gradients, chunks, budget))
     references = _reference_features(gradients, chunks, gradients.budget_used)
-    return Calibration(basis, references, gradients.moment)
+    return Calibration(basis, references, gradients.moment, top)
 
 
 def _sampled(gradients: Gradients, folder: Path, shards: list[dict[str, Any]]) -> list[Chunk]:
@@ -167,6 +184,7 @@ def save_calibration(path: Path, calibration: Calibration) -> dict[str, Any]:
 
     tensors = calibration.basis.tensors()
     tensors["references"] = torch.from_numpy(calibration.references)
+    tensors |= calibration.top.tensors()
     moment = calibration.moment
     if moment is not None:
         for name, (row, column) in moment.factors.items():
@@ -179,6 +197,7 @@ def save_calibration(path: Path, calibration: Calibration) -> dict[str, Any]:
         "checksum": checksum(path),
         "references": len(calibration.references),
         "second_moment": None if moment is None else moment.label,
+        **({"eigenvectors": calibration.top.report} if calibration.top.report else {}),
     }
 
 
@@ -223,7 +242,7 @@ def load_calibration(path: Path, blocks: tuple[Block, ...], label: str | None) -
         factors = {n: (row.numpy(), found["column"][n].numpy()) for n, row in found["row"].items()}
         moment = SecondMoment(label, factors, {n: v.numpy() for n, v in found["full"].items()})
     basis = Basis.from_tensors(blocks, tensors)
-    return Calibration(basis, tensors["references"].numpy(), moment)
+    return Calibration(basis, tensors["references"].numpy(), moment, Top.from_tensors(tensors))
 
 
 def _named(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -1,11 +1,12 @@
-"""How features are kept on disk: int8, fp16 or fp32, and the basis in which rounding is harmless.
+"""How features are kept on disk: int8, fp16, fp32, rank c; the basis where rounding is harmless.
 
 A method that whitens magnifies quiet directions, and with them the rounding error there; a plain
 inner product lives in the loud ones. So int8 and fp16 are taken about half way: per block
 `z = (R + ridge I)^-0.3 u`, with R from the calibration sample, which leaves both kinds of method
 about the same precision (`benchmarks/scan.py --index` measures it). It also evens out the sizes of
 blocks, so int8 numbers share a scale over a band of neighbouring blocks, wide enough for integer
-matrix products to run at full speed; fp16 numbers share one per example.
+matrix products to run at full speed; fp16 numbers share one per example. Storage by leading
+singular vectors (`low_rank.py`) keeps its own coordinates.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+
+from headwater.gradients.features import stored_rank
+from headwater.index import low_rank
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,16 +136,21 @@ def encode(
 
     Args:
         u: float32 [n, size].
-        storage: "int8", "float16" or "float32".
+        storage: see `Features`.
 
     Returns:
-        `u` in the storage's dtype [n, size]; `norm` float32 [n, blocks], of the exact gradient;
-        `scale` float32 [n, bands] for int8, [n, 1] for float16, absent for float32.
+        `u` in the storage's dtype [n, size] (rank c: int8, see `low_rank`); `norm` float32
+        [n, blocks], of the exact gradient; `scale` float32 [n, bands] for int8, [n, 1] for
+        float16, absent for float32.
     """
     norms = torch.stack([u[:, block.part].norm(dim=1) for block in blocks], dim=1)
     result = {"norm": norms.float()}
     if storage == "float32":
         return {"u": u.float().contiguous(), **result}
+    rank = stored_rank(storage)
+    if rank is not None:
+        stored, scale = low_rank.encode(blocks, u, rank)
+        return {"u": stored, "scale": scale, **result}
     z = basis.forward(blocks, u)
     if storage == "float16":
         scale = z.abs().amax(dim=1, keepdim=True).clamp(min=1e-30)
@@ -156,23 +165,26 @@ def encode(
 
 
 def decode(
-    blocks: Sequence[Block], basis: Basis, stored: torch.Tensor, scale: torch.Tensor | None
+    blocks: Sequence[Block],
+    basis: Basis,
+    stored: torch.Tensor,
+    scale: torch.Tensor | None,
+    storage: str,
 ) -> torch.Tensor:
     """Features in their own coordinates, float32 [n, size]."""
-    return (
-        basis.backward(blocks, coordinates(blocks, stored, scale))
-        if scale is not None
-        else (stored.float())
-    )
+    return basis.backward(blocks, coordinates(blocks, stored, scale, storage))
 
 
 def coordinates(
-    blocks: Sequence[Block], stored: torch.Tensor, scale: torch.Tensor | None
+    blocks: Sequence[Block], stored: torch.Tensor, scale: torch.Tensor | None, storage: str
 ) -> torch.Tensor:
     """Stored numbers times their scales, float32 [n, size], still in the stored basis."""
-    z = stored.float()
     if scale is None:
-        return z
+        return stored.float()
+    rank = stored_rank(storage)
+    if rank is not None:
+        return low_rank.decode(blocks, stored, scale, rank)
+    z = stored.float()
     if scale.shape[1] == 1:
         return z.mul_(scale)
     for number, part in enumerate(bands(blocks)):
@@ -180,9 +192,20 @@ def coordinates(
     return z
 
 
+def stored_bytes(blocks: Sequence[Block], storage: str) -> int:
+    """Bytes of the stored numbers of one row."""
+    rank = stored_rank(storage)
+    if rank is not None:
+        return low_rank.widths(blocks, rank)[0]
+    size = sum(block.size for block in blocks)
+    return size * {"int8": 1, "float16": 2, "float32": 4}[storage]
+
+
 def bytes_per_row(blocks: Sequence[Block], storage: str) -> int:
     """Feature bytes of one row: numbers, scales and norms."""
-    size = sum(block.size for block in blocks)
-    width = {"int8": 1, "float16": 2, "float32": 4}[storage]
-    scales = {"int8": len(bands(blocks)), "float16": 1, "float32": 0}[storage]
-    return size * width + 4 * (scales + len(blocks))
+    rank = stored_rank(storage)
+    if rank is not None:
+        scales = low_rank.widths(blocks, rank)[1]
+    else:
+        scales = {"int8": len(bands(blocks)), "float16": 1, "float32": 0}[storage]
+    return stored_bytes(blocks, storage) + 4 * (scales + len(blocks))

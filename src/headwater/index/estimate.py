@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from headwater.corpus.batches import batches_by_length
-from headwater.curvature.autocorrelation import WIDEST, Autocorrelation
+from headwater.curvature.autocorrelation import Autocorrelation, widest_gathered
 from headwater.engine.errors import InputError
 from headwater.engine.memory import PeakMemory
 from headwater.engine.progress import Progress
 from headwater.gradients.compute import Gradients
+from headwater.gradients.features import stored_rank
 from headwater.index.build import CPU_BUDGET, GPU_BUDGET, Plan, rows_of_shard
 from headwater.index.calibration import REFERENCES, sample_size
 from headwater.index.corpus_shards import write_parquet
@@ -253,7 +254,8 @@ def _measure(gradients: Gradients, chunks: Sequence[Chunk], budget: int) -> _Tim
     timed = batches[::step]
     storage = gradients.features.storage
     blocks = gradients.layout.blocks
-    statistics, basis = Autocorrelation(blocks), _any_basis(blocks, storage)
+    statistics = Autocorrelation(blocks, widest_gathered(storage))
+    basis = _any_basis(blocks, storage)
     tokens, seconds, row_bytes = 0, 0.0, 0.0
     with PeakMemory(gradients.task.device) as memory:
         for number, part in enumerate([timed[0], *timed]):
@@ -274,15 +276,22 @@ def _measure(gradients: Gradients, chunks: Sequence[Chunk], budget: int) -> _Tim
 
 def _any_basis(blocks: Sequence[Block], storage: str) -> Basis:
     """A basis that costs as much to apply as the calibration's."""
-    if storage == "float32":
-        return Basis.identity(blocks)
-    eyes = tuple(torch.eye(b.size) if b.size <= TURNED_LIMIT else None for b in blocks)
+    turned = _turned(blocks, storage)
+    eyes = tuple(torch.eye(b.size) if b in turned else None for b in blocks)
     return Basis(eyes, eyes)
+
+
+def _turned(blocks: Sequence[Block], storage: str) -> list[Block]:
+    """Blocks that the calibration finds a basis for."""
+    if storage == "float32" or stored_rank(storage) is not None:
+        return []
+    return [block for block in blocks if block.size <= TURNED_LIMIT]
 
 
 def _factor_seconds(blocks: Sequence[Block], storage: str) -> float:
     """Of the eigendecompositions at either end of a build: one is timed, its cube law used."""
-    largest = max((block.size for block in blocks if block.size <= WIDEST), default=0)
+    pooled = [block.size for block in blocks if block.size <= widest_gathered(storage)]
+    largest = max(pooled, default=0)
     width = min(largest, TIMED_WIDTH)
     if not width:
         return 0.0
@@ -291,8 +300,7 @@ def _factor_seconds(blocks: Sequence[Block], storage: str) -> float:
     started = time.perf_counter()
     torch.linalg.eigh(matrix)
     once = time.perf_counter() - started
-    calibrated = [b.size for b in blocks if b.size <= TURNED_LIMIT and storage != "float32"]
-    pooled = [b.size for b in blocks if b.size <= WIDEST]
+    calibrated = [block.size for block in _turned(blocks, storage)]
     return sum(once * (size / width) ** 3 for size in [*calibrated, *pooled])
 
 
@@ -310,8 +318,7 @@ def stored_bytes(sample: Sample) -> int:
 
 def _statistics_bytes(task: Task, blocks: Sequence[Block], storage: str) -> int:
     """Autocorrelation (float64), basis and its inverse (float32), references, token counts."""
-    total = sum(8 * b.size**2 for b in blocks if b.size <= WIDEST)
-    if storage != "float32":
-        total += sum(2 * 4 * b.size**2 for b in blocks if b.size <= TURNED_LIMIT)
+    total = sum(8 * b.size**2 for b in blocks if b.size <= widest_gathered(storage))
+    total += sum(2 * 4 * b.size**2 for b in _turned(blocks, storage))
     total += 4 * REFERENCES * sum(b.size for b in blocks)
     return total + 8 * int(getattr(task, "vocabulary", 0))

@@ -244,9 +244,14 @@ class Index:
         from headwater.index.mapped import map_tensors
 
         tensors = map_tensors(self.path / "statistics" / "autocorrelation.safetensors")
-        if "spectrum" not in tensors:
+        if "spectrum" in tensors:
+            return tensors["spectrum"].numpy()
+        means = self.autocorrelation().means()
+        if all(mean is None for mean in means):
             raise InputError("The index has no autocorrelation", do="build with a projection")
-        return tensors["spectrum"].numpy()
+        from headwater.curvature.autocorrelation import pooled_spectrum
+
+        return pooled_spectrum(means)
 
     def unigrams(self) -> np.ndarray[Any, Any] | None:
         """How often each token stands in the corpus, int64 [vocabulary]; None for other tasks."""
@@ -330,6 +335,7 @@ class Index:
                 self.features,
                 names=self.manifest["parameters"],
                 moment=self.calibration.moment,
+                bases=self.calibration.bases,
             )
         return self._gradients
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from headwater.corpus.halving import in_batches
 from headwater.engine.progress import Progress
+from headwater.engine.seeds import own_seeds
 from headwater.index.build import CPU_BUDGET, GPU_BUDGET
 
 if TYPE_CHECKING:
@@ -80,9 +81,18 @@ def over_documents(
             progress.advance(len(positions))
 
 
-def chunk_seeds(seed: int, numbers: Sequence[int]) -> list[int]:
-    """A seed for each of these chunk numbers, whatever batch they come in."""
-    return [
-        int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0] >> 1)
-        for number in numbers
-    ]
+def sampled_chunks(
+    index: Index, positions: Sequence[int], seed: int | None = None
+) -> Iterator[tuple[Sequence[int], list[Chunk], list[int] | None]]:
+    """Runs of these positions with their chunks, and for each chunk a seed of its own.
+
+    Args:
+        seed: of labels that are drawn; None = none are. A chunk's seed depends on its place in the
+            corpus alone.
+    """
+    for start in range(0, len(positions), RANGE):
+        some = positions[start : start + RANGE]
+        chunks = index.chunks(some)
+        flat = [chunk for mine in chunks for chunk in mine]
+        numbers = [(p << 32) + i for p, m in zip(some, chunks, strict=True) for i in range(len(m))]
+        yield some, flat, None if seed is None else own_seeds(seed, numbers)

@@ -2,7 +2,8 @@
 
 A few queries over fp16 are one matrix-vector product at the speed of memory. Many over int8 are
 integer matrix products band by band, each scaled once as it is added up: the integers are exact, so
-the result does not depend on how rows are grouped.
+the result does not depend on how rows are grouped. Rows of rank c go by their factors
+(`low_rank.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from headwater.gradients.features import stored_rank
 from headwater.index.encoding import bands
+from headwater.index.low_rank import LowRankProducts
 
 if TYPE_CHECKING:
     from headwater.gradients.layout import Block
@@ -59,6 +62,8 @@ class Products:
         self.count = len(w)
         self._halves = [_half(row) for row in w] if storage == "float16" else []
         self._integers = self._quantised() if storage == "int8" else []
+        rank = stored_rank(storage)
+        self._factors = None if rank is None else LowRankProducts(directions.blocks, w, rank)
 
     def _quantised(self) -> list[tuple[int, slice, torch.Tensor, torch.Tensor]]:
         """Per band that takes part: number, columns, int8 [d, queries padded to 8], scale."""
@@ -89,6 +94,8 @@ class Products:
             return self._int8(u, scale)
         if self.storage == "float16" and scale is not None:
             return self._float16(u) * scale
+        if self._factors is not None and scale is not None:
+            return self._factors.some(u, scale)
         return u.float() @ self.w.T
 
     def _float16(self, u: torch.Tensor) -> torch.Tensor:

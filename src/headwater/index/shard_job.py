@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from headwater.curvature.autocorrelation import FLUSH, Autocorrelation
+from headwater.curvature.autocorrelation import FLUSH, Autocorrelation, widest_gathered
 from headwater.engine.errors import DamageError, NumericError
 from headwater.engine.files import checksum, read_json, sweep, write_atomic, write_json
+from headwater.gradients.features import stored_rank
 from headwater.index.corpus_shards import chunks_of, read_shard
-from headwater.index.encoding import encode
+from headwater.index.encoding import decode, encode
 from headwater.index.manifest import corpus_folder
 from headwater.index.mapped import map_tensors
 
@@ -113,7 +114,8 @@ class ShardJob:
         self._write()
 
     def _pass(self, progress: Progress | None, skip_bad: bool) -> None:
-        self.statistics = Autocorrelation(self.gradients.layout.blocks)
+        widest = widest_gathered(self.gradients.features.storage)
+        self.statistics = Autocorrelation(self.gradients.layout.blocks, widest)
         self.out: dict[str, torch.Tensor] = {}
         self.loss = torch.zeros(len(self.chunks))
         self.weight: torch.Tensor | None = None
@@ -168,13 +170,17 @@ class ShardJob:
         if not self._buffered:
             return
         u = torch.cat(self._buffer)
+        blocks, storage = self.gradients.layout.blocks, self.gradients.features.storage
+        basis = self.calibration.basis
+        encoded = encode(blocks, basis, u, storage)
         counted = u
+        if stored_rank(storage) is not None:
+            # What truncation drops has no part in the scores, and so none in their curvature.
+            counted = decode(blocks, basis, encoded["u"], encoded["scale"], storage)
         if self.left_out:
             kept = [self.owners[i] not in self.left_out for i in self._buffered]
-            counted = u[torch.tensor(kept)]
+            counted = counted[torch.tensor(kept)]
         self.statistics.add(counted)
-        blocks, storage = self.gradients.layout.blocks, self.gradients.features.storage
-        encoded = encode(blocks, self.calibration.basis, u, storage)
         for name, value in encoded.items():
             if name not in self.out:
                 self.out[name] = torch.zeros((len(self.chunks), value.shape[1]), dtype=value.dtype)

@@ -11,15 +11,20 @@ groups that fit in memory.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 
-from headwater.engine.errors import InputError, NumericError
-from headwater.gradients.matrices import DotSink, Layers, SumSink, wide
+from headwater.corpus.batches import batches_by_length
+from headwater.engine.errors import InputError, NumericError, ResourceError
+from headwater.engine.memory import out_of_memory
+from headwater.engine.progress import Progress
+from headwater.gradients.held import Held, hold, joined
+from headwater.gradients.matrices import DotSink, Layer, Layers, MatrixSink, wide
+from headwater.index.build import CPU_BUDGET, GPU_BUDGET
 from headwater.index.passes import over_documents
 from headwater.methods.method import Method, Scores
 
@@ -28,9 +33,10 @@ if TYPE_CHECKING:
     from headwater.index.index import Index
     from headwater.index.selection import Mask
     from headwater.tasks.query import Query
-    from headwater.tasks.task import Chunk
+    from headwater.tasks.task import Chunk, Task
 
 DIRECTION_BYTES = 3 << 30  # of directions that are held at a time
+FEW = 8  # queries for which their order in memory makes no difference
 
 Array = np.ndarray[Any, Any]
 Directions = dict[str, torch.Tensor]  # [queries, out, in + bias] by weight name
@@ -45,25 +51,36 @@ class CorpusPass(Method):
 
     additive: ClassVar[bool] = True
     parameters: str | ModuleFilter = "linear"
+    hold: str = "full"  # in which form directions are held; see `gradients/held.py`
+
+    @property
+    def copies(self) -> int:
+        """Gradients of a query that are in memory at a time while its direction is made."""
+        return 1
 
     @abstractmethod
     def directions(self, index: Index, layers: Layers, queries: Sequence[Query]) -> Directions:
         """V_q of every query."""
 
-    def layers(self, index: Index, modules: Sequence[str] | None = None) -> Layers:
+    def layers(
+        self, index: Index, modules: Sequence[str] | None = None, task: Task | None = None
+    ) -> Layers:
         """The layers that take part, with their biases.
+
+        Args:
+            task: whose loss is meant, where it is not the index's.
 
         Raises:
             InputError: when none does.
         """
         if modules is None:
-            return Layers(index.task, self.parameters)
+            return Layers(task or index.task, self.parameters)
         patterns = [modules] if isinstance(modules, str) else list(modules)
 
         def wanted(name: str, _: torch.nn.Module) -> bool:
             return any(fnmatchcase(f"{name}.weight", p) or fnmatchcase(name, p) for p in patterns)
 
-        return Layers(index.task, wanted)
+        return Layers(task or index.task, wanted)
 
     def stream(
         self,
@@ -74,10 +91,10 @@ class CorpusPass(Method):
     ) -> Scores:
         """Scores of the documents; see `Method.stream`."""
         layers = self.layers(index, modules)
-        groups = list(query_groups(queries, layers))
-        if len(groups) == 1:
-            v = self.directions(index, layers, queries)
-            yield from dots(index, layers, v, len(queries), among)
+        groups = list(query_groups(queries, layers, self.copies))
+        if len(groups) == 1 or self.hold != "full":
+            held = (hold(self.directions(index, layers, queries[g]), self.hold) for g in groups)
+            yield from dots(index, layers, joined(list(held)), len(queries), among)
             return
         rows = np.full((len(queries), len(index)), np.nan, dtype=np.float32)
         for part in groups:
@@ -87,13 +104,37 @@ class CorpusPass(Method):
         yield 0, rows
 
 
-def query_groups(queries: Sequence[Query], layers: Layers) -> Iterator[slice]:
-    """Runs of queries whose directions fit in memory together."""
+def query_groups(queries: Sequence[Query], layers: Layers, copies: int = 1) -> Iterator[slice]:
+    """Runs of queries whose directions, so many copies of each, fit in memory together."""
     dtype = next(layers.task.model.parameters()).dtype
-    bytes_each = layers.size * (8 if dtype == torch.float64 else 4)
+    bytes_each = copies * layers.size * (8 if dtype == torch.float64 else 4)
     count = max(1, DIRECTION_BYTES // max(1, bytes_each))
     for start in range(0, len(queries), count):
         yield slice(start, min(start + count, len(queries)))
+
+
+class QuerySink(MatrixSink):
+    """Adds each chunk's weighted matrix to its query's: no other matrix is built.
+
+    Args:
+        made: [queries, out, in + bias] by layer, begun with zeros where there is none yet.
+        queries: how many. Whoever runs a batch sets `owners`, (query, weight) of each chunk.
+    """
+
+    def __init__(self, layers: Mapping[str, Layer], made: Directions, queries: int) -> None:
+        super().__init__(layers)
+        self.made, self.queries = made, queries
+        self.owners: list[tuple[int, float]] = []
+
+    def layer(self, layer: Layer, kept: torch.Tensor, d: torch.Tensor) -> None:
+        """made[query] += weight sum_t d_t a_t^T."""
+        dtype = wide(d.dtype)
+        if layer.name not in self.made:
+            size = (self.queries, layer.rows, layer.columns)
+            self.made[layer.name] = torch.zeros(size, dtype=dtype, device=d.device)
+        held, d, kept = self.made[layer.name], d.to(dtype), kept.to(dtype)
+        for (query, weight), own, a in zip(self.owners, d, kept, strict=True):
+            held[query].addmm_(own.T, a, alpha=weight)
 
 
 def query_matrices(layers: Layers, queries: Sequence[Query]) -> Directions:
@@ -102,27 +143,61 @@ def query_matrices(layers: Layers, queries: Sequence[Query]) -> Directions:
     Raises:
         NumericError: when one is not finite.
     """
-    task = layers.task
-    held: list[Directions] = []
-    for query in queries:
-        total: Directions = {}
-        for weight, chunk in task.query_chunks(query):
-            sink = SumSink(layers.layers, torch.tensor([weight]))
-            layers.run(sink, [chunk], "query")
-            for name, matrix in sink.total.items():
-                total[name] = total[name] + matrix if name in total else matrix
-        if not all(bool(torch.isfinite(matrix).all()) for matrix in total.values()):
+    owned = [
+        (number, weight, chunk)
+        for number, query in enumerate(queries)
+        for weight, chunk in layers.task.query_chunks(query)
+    ]
+    made = _summed(layers, owned, len(queries))
+    for number, query in enumerate(queries):
+        if not all(_finite(matrices[number]) for matrices in made.values()):
             raise NumericError(
                 f"The gradient of query {query.describe()} is not finite",
                 do="check the query, the model's weights and its dtype",
             )
-        held.append(total)
-    names = list(dict.fromkeys(name for total in held for name in total))
-    return {name: torch.stack([total[name] for total in held]) for name in names}
+    return made
+
+
+def _finite(matrix: torch.Tensor) -> bool:
+    """Whether all numbers are; their extremes tell, and take no memory."""
+    return all(bool(torch.isfinite(one)) for one in torch.aminmax(matrix))
+
+
+def _summed(layers: Layers, owned: Sequence[tuple[int, float, Chunk]], queries: int) -> Directions:
+    """Weighted gradients of chunks, added up by query; begun again where memory runs out.
+
+    A batch that failed half way has already added to them, so halving it would not do.
+    """
+    lengths = [chunk.length for _, _, chunk in owned]
+    budget = GPU_BUDGET if layers.task.device.type == "cuda" else CPU_BUDGET
+    while True:
+        made: Directions = {}
+        sink = QuerySink(layers.layers, made, queries)
+        try:
+            with Progress("query gradients", len(owned), "texts") as progress:
+                for part in batches_by_length(lengths, budget):
+                    some = [owned[i] for i in part]
+                    sink.owners = [(number, weight) for number, weight, _ in some]
+                    layers.run(sink, [chunk for _, _, chunk in some], "query")
+                    progress.advance(len(some))
+            return made
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if budget <= min(lengths):
+                raise ResourceError(
+                    "Memory ran out on the gradients of the queries",
+                    do="attribute fewer layers (modules), or use a larger machine",
+                ) from error
+        budget //= 2
 
 
 def dots(
-    index: Index, layers: Layers, directions: Directions, queries: int, among: Mask | None = None
+    index: Index,
+    layers: Layers,
+    directions: Directions | dict[str, Held],
+    queries: int,
+    among: Mask | None = None,
 ) -> Scores:
     """<V_q, G_z> of every document: (first position, float32 [queries, documents]).
 
@@ -130,12 +205,27 @@ def dots(
     """
     if not directions:
         raise InputError("No layer of the queries has a gradient", expected="at least one")
-    some = next(iter(directions.values()))
+    for name, v in directions.items():  # the same numbers, in place of what the caller held
+        if isinstance(v, torch.Tensor):
+            directions[name] = _queries_last(v)
+    held: Mapping[str, Held] = directions
+    some = next(iter(held.values()))
 
     def compute(chunks: list[Chunk]) -> Array:
         out = torch.zeros((queries, len(chunks)), dtype=wide(some.dtype), device=some.device)
-        layers.run(DotSink(layers.layers, directions, out), chunks)
+        layers.run(DotSink(layers.layers, held, out), chunks)
         return out.double().cpu().numpy()
 
     for first, block in over_documents(index, "examples' gradients", queries, compute, among):
         yield first, block.astype(np.float32)
+
+
+def _queries_last(v: torch.Tensor) -> torch.Tensor:
+    """Directions [queries, out, in] that lie in memory as [out, in, queries].
+
+    The product of a few examples with many queries over millions of numbers is then two to four
+    times as fast on a CPU; for a few queries it makes no difference.
+    """
+    if v.device.type != "cpu" or len(v) < FEW:
+        return v
+    return v.permute(1, 2, 0).contiguous().permute(2, 0, 1)

@@ -3,26 +3,38 @@
     score(q, z) = <(F + damping)^-1 g_q, g_z>,     F by EK-FAC, layer by layer
 
 The queries' gradients are preconditioned once; then every example's gradient meets all of them in
-one pass over the corpus. KFAC is the same with eigenvalues that were not measured.
+one pass over the corpus. KFAC is the same with eigenvalues that were not measured. `refine` goes on
+from there to the Fisher itself, by conjugate gradients.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from headwater.curvature.damping import Damping, RelativeDamping, damping_of
-from headwater.engine.errors import NumericError
+from headwater.engine.errors import InputError, NumericError
+from headwater.gradients.held import checked_hold
 from headwater.index.factors import Factors, Fisher, Fit
 from headwater.index.kept_factors import factors_for
 from headwater.methods.corpus_pass import CorpusPass, Directions, query_matrices
+from headwater.methods.own_scores import own_scores
+from headwater.methods.refinement import refined
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from headwater.curvature.kronecker import LayerCurvature
     from headwater.gradients.features import ModuleFilter
     from headwater.gradients.matrices import Layers
     from headwater.index.index import Index
     from headwater.tasks.query import Query
+
+    Array = np.ndarray[Any, Any]
+
+logger = logging.getLogger(__name__)
 
 
 class EKFAC(CorpusPass):
@@ -35,6 +47,11 @@ class EKFAC(CorpusPass):
         examples: documents that the factors are fitted on; None = all.
         parameters: "linear" or a filter of modules, as in `hw.Features`.
         seed: of the sample and the drawn labels.
+        refine: steps of conjugate gradients towards (F + damping)^-1 of the Fisher matrix of all
+            layers, each a pass over the examples of the fit.
+        hold: how the queries' directions are held for the pass over the corpus: "full", "int8" (a
+            quarter of the memory), or "rankN" (Grosse et al. take rank 32), so that more queries
+            share a pass.
     """
 
     name, title, unit = "ekfac", "EK-FAC", "change of the loss, times the examples"
@@ -48,10 +65,21 @@ class EKFAC(CorpusPass):
         examples: int | None = 100_000,
         parameters: str | ModuleFilter = "linear",
         seed: int = 0,
+        refine: int = 0,
+        hold: str = "full",
     ) -> None:
+        if refine < 0:
+            raise InputError("refine is a number of steps", expected="0 or more", found=refine)
         self.fit = Fit(fisher, self.corrected, examples, seed)
         self.damping = damping_of(damping)
         self.parameters = parameters
+        self.refine, self.hold = refine, checked_hold(hold)
+        self.residuals: list[float] = []  # of the queries last refined
+
+    @property
+    def copies(self) -> int:
+        """Conjugate gradients hold the right side, the solution and four more vectors."""
+        return 6 if self.refine else 1
 
     def factors(self, index: Index, layers: Layers) -> Factors:
         """The curvature of this index's corpus, fitted now or taken from its folder."""
@@ -60,18 +88,45 @@ class EKFAC(CorpusPass):
     def directions(self, index: Index, layers: Layers, queries: Sequence[Query]) -> Directions:
         """(F + damping)^-1 g_q."""
         factors = self.factors(index, layers)
+        added = {name: self._added(name, one) for name, one in factors.items()}
+
+        def inverse(matrices: Directions) -> Directions:
+            return {
+                name: factors[name].apply(each, lambda v, a=added[name]: 1 / (v + a))
+                for name, each in matrices.items()
+            }
+
         made = query_matrices(layers, queries)
-        for name, matrices in made.items():
-            values = factors[name].values
-            added = self.damping.of(float(values.double().mean()))
-            if added <= 0 and float(values.min()) <= 0:
-                raise NumericError(
-                    f"The curvature of {name} has directions of zero curvature",
-                    expected="damping above 0",
-                    found=f"damping {added}",
-                )
-            made[name] = factors[name].apply(matrices, lambda v, a=added: 1 / (v + a))
-        return made
+        if not self.refine:
+            return inverse(made)
+        found, self.residuals = refined(index, layers, self.fit, added, made, inverse, self.refine)
+        logger.info("refined to residuals of at most %.2g", max(self.residuals))
+        return found
+
+    def _added(self, name: str, factors: LayerCurvature) -> float:
+        """The damping of a layer.
+
+        Raises:
+            NumericError: when without it there is no inverse.
+        """
+        added = self.damping.of(float(factors.values.double().mean()))
+        if added <= 0 and float(factors.values.min()) <= 0:
+            raise NumericError(
+                f"The curvature of {name} has directions of zero curvature",
+                expected="damping above 0",
+                found=f"damping {added}",
+            )
+        return added
+
+    def self_influence(self, index: Index, modules: Sequence[str] | None = None) -> Array:
+        """g_z^T (F + damping)^-1 g_z of each document, float32 [documents], in one pass.
+
+        By EK-FAC's own inverse, not the refined one.
+        """
+        layers = self.layers(index, modules)
+        factors = self.factors(index, layers)
+        weights = {n: 1 / (one.values + self._added(n, one)) for n, one in factors.items()}
+        return own_scores(index, layers, factors, weights)
 
     def describe(self) -> dict[str, Any]:
         """Name and parameters."""
@@ -81,6 +136,8 @@ class EKFAC(CorpusPass):
             **{k: v for k, v in asdict(self.fit).items() if k != "corrected"},
             "damping": repr(self.damping),
             "parameters": parameters,
+            **({"refine": self.refine} if self.refine else {}),
+            **({"hold": self.hold} if self.hold != "full" else {}),
         }
 
 

@@ -26,6 +26,7 @@ from headwater.methods.method import Method, Scores
 from headwater.training.loop import all_chunks
 from headwater.training.replay import Replay
 from headwater.training.run import load_weights
+from headwater.training.visit import checkpoint_of
 
 if TYPE_CHECKING:
     from headwater.corpus.corpus import Corpus
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from headwater.tasks.query import Query
     from headwater.tasks.task import Chunk
     from headwater.training.recipe import Recipe
+    from headwater.training.run import TrainingRun
+    from headwater.training.visit import Place
 
 logger = logging.getLogger(__name__)
 
@@ -183,6 +186,25 @@ class MAGIC(Method):
                 "%.1e): the scores explain the replayed model, not the task's",
                 error,
             )
+
+
+class MAGICOfRun(MAGIC):
+    """MAGIC of a run of our own loop, with the recipe that it recorded; see `MAGIC`.
+
+    Args:
+        run: the training. base: the weights before it, a folder or a checkpoint.
+
+    Raises:
+        InputError: when the run does not say its recipe.
+    """
+
+    def __init__(self, run: TrainingRun, base: Place) -> None:
+        if run.recipe is None:
+            raise InputError(
+                "The run does not say its recipe, without which it cannot be replayed",
+                expected="a run of headwater's own training loop (run.json)",
+            )
+        super().__init__(run.recipe, initial=checkpoint_of(base).path)
 
 
 @contextmanager

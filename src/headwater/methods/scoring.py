@@ -56,6 +56,18 @@ def _usual() -> Method:
     return TrackStar()
 
 
+def _chosen(method: Method | None) -> Method:
+    """The method, or the usual one; raises InputError for a name."""
+    if isinstance(method, str):
+        raise InputError(
+            "A method is given by its name",
+            expected="the method itself, such as hw.TrackStar() or hw.BM25()",
+            found=repr(method),
+            do="make it with headwater.evidence.rankers.method_by_name, which knows the names",
+        )
+    return _usual() if method is None else method
+
+
 def ranking_method(by: str | None) -> Method:
     """What `rank` uses when no method is given: groups want one whose scores may be summed."""
     if by is None:
@@ -100,7 +112,7 @@ def scores(
     wanted = as_list(queries)
     among = selected(index, ids, groups)
     result = np.full((len(wanted), len(index)), np.nan, dtype=np.float32)
-    for first, block in (method or _usual()).stream(index, wanted, modules, among):
+    for first, block in _chosen(method).stream(index, wanted, modules, among):
         result[:, first : first + block.shape[1]] = block
     return result
 
@@ -114,12 +126,16 @@ def top(
     modules: Sequence[str] | None = None,
     ids: Collection[str] | None = None,
     groups: Groups | None = None,
+    unrelated: bool = False,
 ) -> list[Top]:
     """The best and worst k examples of each query, streamed in bounded memory.
 
+    A method that compares examples with the query (BM25, Dense, a fusion) scores 0 what has nothing
+    in common with it; that is no result at either end, and fewer than k may come back.
+
     Args:
         index, queries, method, modules, ids, groups: as in `scores`.
-        k: how many at either end.
+        k: how many at either end. unrelated: show also what has nothing in common.
     """
     if k < 1:
         raise InputError("k must be positive", found=k)
@@ -127,7 +143,10 @@ def top(
     among = selected(index, ids, groups)
     order = index.examples.id_order
     keepers = [(Keeper(k), Keeper(k)) for _ in wanted]
-    for first, block in (method or _usual()).stream(index, wanted, modules, among):
+    used = _chosen(method)
+    for first, block in used.stream(index, wanted, modules, among):
+        if not (used.influence or unrelated):
+            block = np.where(block == 0, np.float32(np.nan), block)
         part = slice(first, first + block.shape[1])
         positions = np.arange(first, part.stop)
         if among is not None:
@@ -208,7 +227,7 @@ def rank(
         raise InputError("keep is a share", expected="above 0, at most 1", found=keep)
     wanted = as_list(queries)
     query = wanted[0] if len(wanted) == 1 else Query.mean(wanted)
-    method = method or ranking_method(by)
+    method = ranking_method(by) if method is None else _chosen(method)
     if by is not None and not method.additive:
         raise InputError(
             f"Scores of {method.title} may not be summed over groups",
@@ -251,12 +270,18 @@ def self_influence(
     Raises:
         InputError: for methods whose self-influence says nothing (unit norm), or is not defined.
     """
+    from headwater.methods.ekfac import EKFAC
     from headwater.methods.logra import LoGra
     from headwater.methods.view import View
 
-    chosen = method or LoGra()
+    chosen = LoGra() if method is None else _chosen(method)
+    if isinstance(chosen, EKFAC):
+        return chosen.self_influence(index, modules)
     if not isinstance(chosen, View):
-        raise InputError("Self-influence is defined for views", found=chosen.title)
+        raise InputError(
+            f"{chosen.title} has no self-influence",
+            expected="a view of stored features (LoGra, GradDot, TRAK), or EK-FAC",
+        )
     values = chosen.self_influence(index, modules)
     among = with_features(index)
     return values if among is None else np.where(among, values, np.float32(np.nan))

@@ -7,6 +7,9 @@ A training is cut into segments in each of which curvature and gradients are tak
 their means over the segment's checkpoints, H_l by EK-FAC in one eigenbasis. What a training was too
 short to learn then counts little, where an inverse Hessian would weigh it most. The walk is from
 the end: the query's gradient meets the last segment first.
+
+Adam steps by eta P g. In the coordinates theta = P^1/2 theta' that is plain descent again, on the
+gradients P^1/2 g and the curvature P^1/2 H P^1/2: the layers are scaled, and nothing else changes.
 """
 
 from __future__ import annotations
@@ -15,16 +18,17 @@ import itertools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
 from headwater.engine.errors import InputError
-from headwater.index.factors import Factors, Fisher, Fit
+from headwater.index.factors import Factors, Fisher, Fit, fit_factors
 from headwater.index.kept_factors import factors_for
 from headwater.methods.corpus_pass import CorpusPass, Directions, dots, query_groups, query_matrices
 from headwater.methods.method import Scores
+from headwater.training.preconditioner import adam_scales
 from headwater.training.schedule import given_or_known
 from headwater.training.visit import at, averaged
 
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from headwater.index.index import Index
     from headwater.index.selection import Mask
     from headwater.tasks.query import Query
+    from headwater.tasks.task import Task
     from headwater.training.run import Checkpoint, TrainingRun
 
 Visit = Callable[[], Any]
@@ -46,11 +51,47 @@ class Segment:
     Args:
         checkpoints: of the stretch. rate: the sum of the learning rates of its steps.
         ids: the examples that were trained on in it; None = all. Others gain nothing from it.
+        task: of the same model, whose loss was trained on in it; None = the index's. It is given
+            the index's examples, as the index cut them.
+        scale: of this loss, as in `SOURCE`; None = the method's.
     """
 
     checkpoints: Sequence[Checkpoint]
     rate: float
     ids: Collection[str] | None = None
+    task: Task | None = None
+    scale: float | None = None
+
+
+@dataclass
+class _Stage:
+    """What the walk needs of a segment; `layers` are of its loss and in its coordinates."""
+
+    segment: Segment
+    layers: Layers
+    factors: Factors
+    visits: list[Visit]
+    scale: float
+
+    def through(self, v: Directions, function: Any) -> Directions:
+        """f(eta K P^1/2 H P^1/2) of directions that are in these coordinates; f(0) elsewhere."""
+        function = partial(function, rate=self.segment.rate, scale=self.scale)
+        return {
+            name: self.factors[name].apply(matrices, function)
+            if name in self.factors
+            else matrices * float(function(torch.zeros(())))
+            for name, matrices in v.items()
+        }
+
+    def scaled(self, v: Directions) -> Directions:
+        """P^1/2 v."""
+        scales = self.layers.scales
+        return {n: scales[n].apply(one) if n in scales else one for n, one in v.items()}
+
+    def unscaled(self, v: Directions) -> Directions:
+        """P^-1/2 v."""
+        scales = self.layers.scales
+        return {n: scales[n].undo(one) if n in scales else one for n, one in v.items()}
 
 
 class SOURCE(CorpusPass):
@@ -62,6 +103,9 @@ class SOURCE(CorpusPass):
         segments: into how many the run's checkpoints are cut (the paper: 3 of 2 each).
         fast: one visit to the mean of a segment's weights in place of one to each checkpoint.
         momentum: of the training's SGD: the rates count 1 / (1 - momentum) times.
+        optimizer: "sgd", or "adam": its preconditioner is read from the checkpoints' states. What
+            an example does to the preconditioner itself, and weight decay, are not modelled.
+        eps: Adam's own.
         scale: what the training's loss divides an example's summed loss by; "tokens" = the mean
             number of labelled tokens of an example, for losses that are means over tokens.
         fisher, examples, seed: as in `EKFAC`. rates: as in `TracInCP`.
@@ -78,6 +122,8 @@ class SOURCE(CorpusPass):
         *,
         fast: bool = False,
         momentum: float = 0.0,
+        optimizer: Literal["sgd", "adam"] = "sgd",
+        eps: float = 1e-8,
         scale: float | str = "tokens",
         fisher: Fisher = "true",
         examples: int | None = 100_000,
@@ -87,13 +133,28 @@ class SOURCE(CorpusPass):
     ) -> None:
         if not 0 <= momentum < 1:
             raise InputError("momentum is out of range", expected="0 to 1", found=momentum)
+        if optimizer not in ("sgd", "adam"):
+            raise InputError("Unknown optimizer", expected="sgd or adam", found=optimizer)
+        if optimizer == "adam" and momentum:
+            raise InputError(
+                "momentum is of SGD",
+                expected="momentum=0 with Adam, whose first moment lengthens no step",
+                found=momentum,
+            )
         given = cut(run, segments, rates) if not isinstance(run, Sequence) else list(run)
         self.segments = [replace(one, rate=one.rate / (1 - momentum)) for one in given]
         if not self.segments or not all(one.checkpoints for one in self.segments):
             raise InputError("A segment has no checkpoint", expected="at least one in each")
         if isinstance(scale, str) and scale != "tokens":
             raise InputError("Unknown scale", expected="a number, or tokens", found=scale)
+        for checkpoint in (c for one in self.segments for c in one.checkpoints):
+            if optimizer == "adam" and checkpoint.optimizer is None:
+                raise InputError(
+                    f"Adam's preconditioner is in its state, and {checkpoint.path} has none",
+                    expected="optimizer.safetensors or optimizer.pt beside the weights",
+                )
         self.fast, self.scale, self.parameters = fast, scale, parameters
+        self.optimizer, self.eps = optimizer, eps
         self.fit = Fit(fisher, True, examples, seed)
 
     def directions(self, index: Index, layers: Layers, queries: Sequence[Query]) -> Directions:
@@ -109,32 +170,40 @@ class SOURCE(CorpusPass):
         among: Mask | None = None,
     ) -> Scores:
         """Scores of the documents; see `Method.stream`."""
+        if any(s.task is not None and s.task.model is not index.task.model for s in self.segments):
+            raise InputError(
+                "A segment's task is of another model",
+                expected="Task(index.task.model, loss=...), the very same model with another loss",
+            )
         layers = self.layers(index, modules)
         total = np.zeros((len(queries), len(index)))
-        scale = mean_tokens(index) if self.scale == "tokens" else float(self.scale)
-        held = [self._factors(index, layers, one) for one in self.segments]
+        stages = [self._stage(index, modules, segment) for segment in self.segments]
         for part in query_groups(queries, layers):
             v = self.directions(index, layers, queries[part])
-            for segment, factors in list(zip(self.segments, held, strict=True))[::-1]:
-                w = _apply(factors, v, partial(_gained, rate=segment.rate, scale=scale))
-                mask = _mask(index, segment.ids, among)
-                count = _examples(index, segment.ids)
-                visits = self._visits(index, segment)
-                for visit in visits:
-                    with visit():
-                        for first, block in dots(index, layers, w, part.stop - part.start, mask):
-                            share = np.nan_to_num(block, nan=0.0) if mask is not among else block
-                            total[part, first : first + block.shape[1]] += share / (
-                                count * scale * len(visits)
-                            )
-                v = _apply(factors, v, partial(_left, rate=segment.rate, scale=scale))
+            for stage in stages[::-1]:
+                v = stage.scaled(v)
+                w = stage.through(v, _gained)
+                for first, block in _shares(index, stage, w, part.stop - part.start, among):
+                    total[part, first : first + block.shape[1]] += block
+                v = stage.unscaled(stage.through(v, _left))
         if among is not None:
             total[:, ~np.asarray(among, dtype=bool)] = np.nan
         yield 0, total.astype(np.float32)
 
-    def _factors(self, index: Index, layers: Layers, segment: Segment) -> Factors:
-        """Curvature over the segment's checkpoints, in one basis."""
-        return factors_for(index, layers, self.fit, self._visits(index, segment))
+    def _stage(self, index: Index, modules: Sequence[str] | None, segment: Segment) -> _Stage:
+        """A segment with its curvature, over its checkpoints, in one basis."""
+        layers = self.layers(index, modules, segment.task)
+        if self.optimizer == "adam":
+            layers = layers.scaled(adam_scales(segment.checkpoints, layers, self.eps))
+        visits = self._visits(index, segment)
+        if segment.task is None:
+            factors = factors_for(index, layers, self.fit, visits)
+        else:  # nothing that could be a key tells one loss from another, so these are not kept
+            factors = fit_factors(index, layers, self.fit, visits)
+        scale = segment.scale
+        if scale is None:
+            scale = mean_tokens(index) if self.scale == "tokens" else float(self.scale)
+        return _Stage(segment, layers, factors, visits, scale)
 
     def _visits(self, index: Index, segment: Segment) -> list[Visit]:
         if self.fast:
@@ -147,8 +216,11 @@ class SOURCE(CorpusPass):
             "method": self.name,
             "segments": [
                 {"checkpoints": [str(c.path) for c in one.checkpoints], "rate": one.rate}
+                | ({} if one.task is None else {"loss": "its own"})
+                | ({} if one.scale is None else {"scale": one.scale})
                 for one in self.segments
             ],
+            "optimizer": self.optimizer,
             "fast": self.fast,
             "scale": self.scale,
             "fisher": self.fit.fisher,
@@ -173,8 +245,17 @@ def cut(run: TrainingRun, segments: int, rates: Sequence[float] | None = None) -
     return [Segment(run.checkpoints[a:b], sum(sums[a:b])) for a, b in itertools.pairwise(edges)]
 
 
-def _apply(factors: Factors, v: Directions, function: Any) -> Directions:
-    return {name: factors[name].apply(matrices, function) for name, matrices in v.items()}
+def _shares(index: Index, stage: _Stage, w: Directions, queries: int, among: Mask | None) -> Scores:
+    """What the documents gain in a segment: <w, mean gradient over its checkpoints> / N."""
+    segment = stage.segment
+    mask = _mask(index, segment.ids, among)
+    share = 1 / (_examples(index, segment.ids) * stage.scale * len(stage.visits))
+    for visit in stage.visits:
+        with visit():
+            for first, block in dots(index, stage.layers, w, queries, mask):
+                wide = block.astype(np.float64) * share
+                # Whoever takes no part in the segment gains nothing from it.
+                yield first, wide if mask is among else np.nan_to_num(wide, nan=0.0)
 
 
 def _left(values: torch.Tensor, *, rate: float, scale: float) -> torch.Tensor:

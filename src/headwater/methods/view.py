@@ -29,7 +29,7 @@ from headwater.index.selection import with_features
 from headwater.methods.method import Method, Scores, choose_blocks
 
 if TYPE_CHECKING:
-    from headwater.curvature.autocorrelation import Inverse
+    from headwater.curvature.metric import Metric, Root
     from headwater.index.index import Index, Shard
     from headwater.index.selection import Mask
     from headwater.tasks.query import Query
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Norm = Literal["none", "examples", "both"]
+WRITTEN_OUT = 64 << 20  # bytes
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Prepared:
         weights: w_z of each row, a tensor for each shard; None = what the shards say.
     """
 
-    inverse: Inverse | None
+    inverse: Metric | None
     scale: np.ndarray[Any, Any] | None
     chosen: list[int]
     notes: list[str] = field(default_factory=list[str])
@@ -65,7 +66,7 @@ class View(Method):
     weighted = False
 
     @abstractmethod
-    def fit(self, index: Index) -> tuple[Inverse | None, list[str]]:
+    def fit(self, index: Index) -> tuple[Metric | None, list[str]]:
         """M for this index (None = identity), and notes for the reader."""
 
     def prepare(self, index: Index, modules: Sequence[str] | None = None) -> Prepared:
@@ -182,7 +183,7 @@ def by_document(shard: Shard, rows: torch.Tensor) -> torch.Tensor:
 
 
 def document_norms(
-    index: Index, inverse: Inverse | None, chosen: Sequence[int]
+    index: Index, inverse: Metric | None, chosen: Sequence[int]
 ) -> np.ndarray[Any, Any]:
     """`|u_z|` under M over the chosen blocks, float64 [documents]; kept beside the index."""
     if inverse is None and all(shard.one_to_one for shard in index.shards()):
@@ -201,24 +202,19 @@ def document_norms(
 
 
 def _norms(
-    index: Index, inverse: Inverse | None, chosen: Sequence[int], *, weighted: bool = False
+    index: Index, inverse: Metric | None, chosen: Sequence[int], *, weighted: bool = False
 ) -> Iterator[torch.Tensor]:
     """Squared norms of each shard's documents, one pass over the index.
 
     `weighted`: the inner product of a document's u with the sum of its chunks' `w u` instead.
     """
-    blocks, basis = index.blocks, index.calibration.basis
-    turns: list[torch.Tensor | None] = [None] * len(blocks)
-    if inverse is not None:
-        for number, whitener in enumerate(inverse.whiteners()):
-            back = basis.inverses[number]
-            turn = whitener if back is None else whitener @ back.double()
-            turns[number] = turn.float()
+    basis = index.calibration.basis
+    roots = None if inverse is None else inverse.roots(basis.inverses)
     with Progress("norms of the examples", len(index), "examples") as progress:
         for shard in index.shards():
             total = torch.zeros(shard.documents, dtype=torch.float64)
-            for start, end in document_ranges(shard):
-                total += _piece(index, shard, start, end, turns, chosen, weighted)
+            for start, end in document_ranges(shard, rows_at_a_time(index.size)):
+                total += _piece(index, shard, start, end, roots, chosen, weighted)
                 progress.advance(int(shard.document[end - 1]) - int(shard.document[start]) + 1)
             yield total
 
@@ -228,16 +224,17 @@ def _piece(
     shard: Shard,
     start: int,
     end: int,
-    turns: list[torch.Tensor | None],
+    roots: list[Root] | None,
     chosen: Sequence[int],
     weighted: bool,
 ) -> torch.Tensor:
     """Squared norms of the documents whose rows are [start, end), others zero."""
     scale = None if shard.scale is None else shard.scale[start:end]
-    if all(turn is None for turn in turns):
-        rows = decode(index.blocks, index.calibration.basis, shard.u[start:end], scale)
+    blocks, storage, u = index.blocks, index.features.storage, shard.u[start:end]
+    if roots is None:
+        rows = decode(blocks, index.calibration.basis, u, scale, storage)
     else:
-        rows = coordinates(index.blocks, shard.u[start:end], scale)
+        rows = coordinates(blocks, u, scale, storage)
     owners = shard.document[start:end].long()
     first = int(owners[0])
     sums = rows.new_zeros((int(owners[-1]) - first + 1, rows.shape[1]))
@@ -249,20 +246,24 @@ def _piece(
     total = torch.zeros(shard.documents, dtype=torch.float64)
     part = total[first : first + len(sums)]
     for number in chosen:
-        turn = turns[number]
         z, other = (x[:, index.blocks[number].part] for x in (sums, others))
-        if turn is not None:
-            z, other = z @ turn.T, other @ turn.T
+        if roots is not None:
+            z, other = roots[number](z), roots[number](other)
         part += (z.double() * other.double()).sum(dim=1)
     return total
 
 
-def document_ranges(shard: Shard) -> Iterator[tuple[int, int]]:
-    """Runs of about `ROWS` rows that never split a document."""
+def rows_at_a_time(size: int) -> int:
+    """Rows of features that are written out in float32 at a time: about 64 MB of them."""
+    return max(1, min(ROWS, WRITTEN_OUT // (4 * size)))
+
+
+def document_ranges(shard: Shard, rows: int) -> Iterator[tuple[int, int]]:
+    """Runs of about this many rows that never split a document."""
     owners = shard.document
     start = 0
     while start < len(owners):
-        end = min(start + ROWS, len(owners))
+        end = min(start + rows, len(owners))
         while end < len(owners) and owners[end] == owners[end - 1]:
             end += 1
         yield start, end

@@ -95,11 +95,28 @@ def content_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("model", _model(task, source)),
         ("features", _features(features, record) if features else "none: examples only"),
         ("second moment", _moment(record) if features else ""),
+        ("eigenvectors", _eigenvectors(record["calibration"].get("eigenvectors"))),
         ("feature sets", _set_names(record["feature_sets"])),
         ("coverage", coverage_line(record["coverage"]) if features else ""),
         ("on disk", size(record["bytes"])),
     ]
     return [row for row in rows if row[1]]
+
+
+def _eigenvectors(found: dict[str, Any] | None) -> str:
+    """How well kept directions stand for all of EK-FAC's."""
+    if not found:
+        return ""
+    held = (
+        f"{found['curvature']:.0%} of the curvature kept" if found["curvature"] else "no curvature"
+    )
+    if found.get("correlation") is None:
+        return held
+    return (
+        f"{held}; agreement with EK-FAC by all directions: correlation "
+        f"{found['correlation']:.3f}, relative error {found['relative_error']:.2f} "
+        f"({found['queries']} continuations x {found['examples']} examples)"
+    )
 
 
 def _set_names(sets: list[dict[str, Any]]) -> str:
@@ -152,8 +169,12 @@ def _features(features: dict[str, Any], record: dict[str, Any]) -> str:
     if projection is None:
         how = "full gradients"
     else:
-        per = "module" if projection["kind"] == "TwoSided" else "layer block"
-        how = f"{projection['rows']} x {projection['columns']} per {per}"
+        kinds = {
+            "LayerBlocks": "per layer block",
+            "TopEigenvectors": "directions of most curvature per module",
+        }
+        per = kinds.get(projection["kind"], "per module")
+        how = f"{projection['rows']} x {projection['columns']} {per}"
     return (
         f"{features['output']} gradients, {how}: {record['dimensions']:,} dimensions in "
         f"{record['blocks']:,} blocks, {features['storage']}, seed {features['seed']}"

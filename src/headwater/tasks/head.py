@@ -27,7 +27,7 @@ def _block_loss(
     right = logits[rows, labels]
     if margin:
         logits[rows, labels] = float("-inf")
-    top = logits.max(dim=1).values
+    top = logits.amax(dim=1)
     logits.sub_(top[:, None]).exp_()
     total = logits.sum(dim=1)
     loss = total.log() + top - right

@@ -108,14 +108,9 @@ def read_second_moments(
     Raises InputError when the file cannot be read without unpickling or holds no second moments,
     and MismatchError when it cannot be shown to belong to `model`.
     """
-    path = _path_of(source)
-    if path is None:
-        state, label = _named_in_memory(source, model), "The optimizer"
-    elif path.suffix == ".safetensors":
-        state, label = _named_in_safetensors(path), str(path)
-    else:
-        state, label = _named_in_torch_file(path, model), str(path)
-    _check_shapes(label, state.moments, model)
+    label, entries = read_entries(source, model, ("exp_avg_sq",))
+    state = _assemble(label, entries)
+    check_shapes(label, state.moments, model)
     if names is None:
         return state
     for name in names:
@@ -124,11 +119,31 @@ def read_second_moments(
     return SecondMoments(state.kind, state.step, kept)
 
 
+Entry = tuple[Mapping[str, Any], Mapping[str, Any]]  # a parameter's state, and its group
+
+
+def read_entries(
+    source: str | Path | Checkpoint | torch.optim.Optimizer,
+    model: torch.nn.Module,
+    keys: Collection[str],
+) -> tuple[str, dict[str, Entry]]:
+    """What the source is called, and the state of each parameter by name.
+
+    Args, Raises: as in `read_second_moments`. keys: of the states that are wanted.
+    """
+    path = _path_of(source)
+    if path is None:
+        return "The optimizer", _named_in_memory(source, model)
+    if path.suffix == ".safetensors":
+        return str(path), _named_in_safetensors(path, keys)
+    return str(path), _named_in_torch_file(path, model)
+
+
 def write_optimizer(
     path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, step: int
 ) -> None:
     """Save the state as safetensors: `exp_avg.<name>`, `exp_avg_sq.<name>` (SGD:
-    `momentum_buffer.<name>`) and `step`, with beta2 in the metadata."""
+    `momentum_buffer.<name>`) and `step`, with the betas in the metadata."""
     import torch
     from safetensors.torch import save_file
 
@@ -141,7 +156,7 @@ def write_optimizer(
     betas = optimizer.param_groups[0].get("betas")
     metadata = {"format": FORMAT, "kind": type(optimizer).__name__.lower()}
     if betas is not None:
-        metadata["beta2"] = repr(float(betas[1]))
+        metadata |= {"beta1": repr(float(betas[0])), "beta2": repr(float(betas[1]))}
     save_file(tensors, str(path), metadata=metadata)
 
 
@@ -172,7 +187,7 @@ def _path_of(source: Any) -> Path | None:
 # -- the three sources -----------------------------------------------------------------------
 
 
-def _named_in_memory(optimizer: Any, model: torch.nn.Module) -> SecondMoments:
+def _named_in_memory(optimizer: Any, model: torch.nn.Module) -> dict[str, Entry]:
     if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "state"):
         raise InputError(
             "This is no source of second moments",
@@ -180,7 +195,7 @@ def _named_in_memory(optimizer: Any, model: torch.nn.Module) -> SecondMoments:
             found=type(optimizer).__name__,
         )
     known = {id(p): name for name, p in model.named_parameters()}
-    entries: dict[str, _Entry] = {}
+    entries: dict[str, Entry] = {}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if id(parameter) not in known:
@@ -190,18 +205,23 @@ def _named_in_memory(optimizer: Any, model: torch.nn.Module) -> SecondMoments:
                     found=f"another one of shape {tuple(parameter.shape)}",
                 )
             entries[known[id(parameter)]] = (optimizer.state.get(parameter) or {}, group)
-    return _assemble("The optimizer", entries)
+    return entries
 
 
-def _named_in_safetensors(path: Path) -> SecondMoments:
+def _named_in_safetensors(path: Path, keys: Collection[str]) -> dict[str, Entry]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            keys = [key for key in file.keys() if key.startswith("exp_avg_sq.")]  # noqa: SIM118
-            step = int(file.get_tensor("step")) if "step" in file.keys() else 0  # noqa: SIM118
-            moments = {key.removeprefix("exp_avg_sq."): file.get_tensor(key) for key in keys}
+            stored = set(file.keys())
+            step = int(file.get_tensor("step")) if "step" in stored else 0
+            mark = "exp_avg_sq."
+            names = [key.removeprefix(mark) for key in file.keys() if key.startswith(mark)]  # noqa: SIM118
+            states = {
+                name: {k: file.get_tensor(f"{k}.{name}") for k in keys if f"{k}.{name}" in stored}
+                for name in names
+            }
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"{path} cannot be read", expected="safetensors", found=str(error)
@@ -212,16 +232,13 @@ def _named_in_safetensors(path: Path) -> SecondMoments:
             expected=f"format {FORMAT} in its metadata",
             found=metadata.get("format", "none"),
         )
-    if not moments:
+    if not states:
         raise _nothing(str(path), metadata.get("kind", "unknown"))
-    beta2 = float(metadata["beta2"])
-    corrected: dict[str, Moment] = {
-        name: _corrected(value, beta2, step) for name, value in moments.items()
-    }
-    return SecondMoments("adam", step, corrected)
+    group = {"betas": (float(metadata.get("beta1", "nan")), float(metadata["beta2"]))}
+    return {name: ({**state, "step": step}, group) for name, state in states.items()}
 
 
-def _named_in_torch_file(path: Path, model: torch.nn.Module) -> SecondMoments:
+def _named_in_torch_file(path: Path, model: torch.nn.Module) -> dict[str, Entry]:
     saved = _load_safely(path)
     groups, states = saved.get("param_groups"), saved.get("state")
     if not isinstance(groups, list) or not isinstance(states, dict):
@@ -231,12 +248,11 @@ def _named_in_torch_file(path: Path, model: torch.nn.Module) -> SecondMoments:
             found=", ".join(map(str, list(saved)[:4])) or "nothing",
         )
     order = names_of_groups(str(path), groups, states, model)
-    entries = {
+    return {
         name: (states.get(number) or {}, group)
         for group, listed in zip(groups, order, strict=True)
         for number, name in zip(group["params"], listed, strict=True)
     }
-    return _assemble(str(path), entries)
 
 
 def _load_safely(path: Path) -> dict[str, Any]:
@@ -276,23 +292,35 @@ def _saved_by_torch(path: Path) -> bool:
 
 # -- from states to moments ------------------------------------------------------------------
 
-_Entry = tuple[Mapping[str, Any], Mapping[str, Any]]  # a parameter's state, and its group
 
-
-def _assemble(label: str, entries: Mapping[str, _Entry]) -> SecondMoments:
+def _assemble(label: str, entries: Mapping[str, Entry]) -> SecondMoments:
     moments: dict[str, Moment] = {}
-    steps: dict[int, str] = {}
     factored = False
     for name, (state, group) in entries.items():
-        step = int(state["step"]) if "step" in state else 0
-        steps.setdefault(step, name)
-        moment = _moment_of(state, group, step)
+        moment = _moment_of(state, group, _step_of(state))
         if moment is None:
             keys = ", ".join(sorted(map(str, state))) or "nothing"
             raise _nothing(label, f"{keys} for {name}")
         # Adafactor leaves vectors whole, so one factored matrix tells its kind.
         factored |= isinstance(moment, tuple) or "betas" not in group
         moments[name] = moment
+    step = one_step(label, entries)
+    return SecondMoments("adafactor" if factored else "adam", step, moments)
+
+
+def _step_of(state: Mapping[str, Any]) -> int:
+    return int(state["step"]) if "step" in state else 0
+
+
+def one_step(label: str, entries: Mapping[str, Entry]) -> int:
+    """The step that all parameters are at.
+
+    Raises:
+        MismatchError: when they are at several.
+    """
+    steps: dict[int, str] = {}
+    for name, (state, _) in entries.items():
+        steps.setdefault(_step_of(state), name)
     if len(steps) != 1:
         (one, first), (two, second) = list(steps.items())[:2]
         raise MismatchError(
@@ -300,7 +328,7 @@ def _assemble(label: str, entries: Mapping[str, _Entry]) -> SecondMoments:
             expected="the same step for every parameter",
             found=f"{one} for {first} and {two} for {second}",
         )
-    return SecondMoments("adafactor" if factored else "adam", next(iter(steps)), moments)
+    return next(iter(steps))
 
 
 def _moment_of(state: Mapping[str, Any], group: Mapping[str, Any], step: int) -> Moment | None:
@@ -326,7 +354,7 @@ def _corrected(value: torch.Tensor, beta2: float, step: int) -> torch.Tensor:
     return value.float() / share if share > 0 else value.float()
 
 
-def _check_shapes(label: str, moments: Mapping[str, Moment], model: torch.nn.Module) -> None:
+def check_shapes(label: str, moments: Mapping[str, Moment], model: torch.nn.Module) -> None:
     """Every trained parameter, in its shape, and no other."""
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
     trained = {name for name, p in model.named_parameters() if p.requires_grad}

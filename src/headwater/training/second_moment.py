@@ -51,7 +51,7 @@ def load_second_moment(
         if not source.checkpoints:
             raise InputError("The training run has no checkpoint", expected="at least one")
         source = source.checkpoints[-1]
-    with _trained(task.model):
+    with as_trained(task.model):
         moments = read_second_moments(source, task.model)
     uses, _ = choose(task, parameters)
     wanted = {use.parameter.name: use.parameter for use in uses}
@@ -84,7 +84,7 @@ def _turned(moments: SecondMoments, parameter: Parameter) -> Array:
 
 
 @contextmanager
-def _trained(model: torch.nn.Module) -> Generator[None]:
+def as_trained(model: torch.nn.Module) -> Generator[None]:
     """The model with the parameters trainable that training would have had so.
 
     An adapter loaded for inference comes with every parameter frozen; the adapter's were trained.
