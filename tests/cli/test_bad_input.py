@@ -106,8 +106,8 @@ def test_questions_that_cannot_be(hw: Command, tmp_path: Path, built: Path) -> N
     assert "no index" in hw("ask", nowhere, "a", " b").error
     assert "words to explain" in hw("ask", built).error
     assert "target is empty" in hw("ask", built, "The capital of Peru is", "").error
-    ended = hw("ask", built, "a", " b", "--method", "magic")
-    assert (ended.code, "magic" in ended.error, "trackstar" in ended.error) == (2, True, True)
+    ended = hw("ask", built, "a", " b", "--method", "witchcraft")
+    assert (ended.code, "witchcraft" in ended.error, "trackstar" in ended.error) == (2, True, True)
     assert "--output margin" in hw("ask", built, "a", " b", "--method", "trak").error
     assert "top" in hw("ask", built, "a", " b", "--top", "0").error
     assert "colour" in hw("ask", built, "a", " b", "--method", "logra", "--by", "colour").error
