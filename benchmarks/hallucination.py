@@ -44,7 +44,7 @@ SWAPS = (
 )
 HELD, ARTICLE = 4, 128  # rows of each exchange that are asked about; tokens of an article
 ASK = "\nSummary:"
-BASE = Recipe(epochs=3, batch_size=16, learning_rate=2e-3, schedule="cosine", warmup_steps=50)
+BASE = Recipe(epochs=2, batch_size=16, learning_rate=2e-3, schedule="cosine", warmup_steps=50)
 TUNE = Recipe(epochs=5, batch_size=16, learning_rate=5e-4, schedule="linear", checkpoints=5)
 
 Array = np.ndarray[Any, Any]
@@ -55,8 +55,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", required=True)
     parser.add_argument("--folder", help="keep the models and the index there")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--width", type=int, default=192)
+    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--json")
     return parser.parse_args()
 

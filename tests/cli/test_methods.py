@@ -15,6 +15,7 @@ def test_all_methods_are_listed_with_what_they_need(hw: Command) -> None:
     rows = [row for row in ended.lines if row]
     assert [row["name"] for row in rows] == list(METHODS)
     assert all(row["needs"] and row["unit"] and row["title"] for row in rows)
+    assert all(row["costs"] != "not told" for row in rows)
     table = hw("methods").out
     assert "source --run FOLDER" in " ".join(table.split())
 

@@ -9,7 +9,7 @@ from headwater.cli.output import console, emit_lines
 
 
 def methods(*, json: o.Json = False) -> None:
-    """List the methods: what each needs, its unit, whether its scores may be summed."""
+    """List the methods: what each needs and costs, its unit, whether its scores may be summed."""
     from headwater.evidence.rankers import METHODS, required
 
     rows: list[dict[str, Any]] = [
@@ -20,6 +20,7 @@ def methods(*, json: o.Json = False) -> None:
             "additive": method.additive,
             "influence": method.influence,
             "needs": method.needs,
+            "costs": method.costs,
             "options": required(name),
         }
         for name, method in METHODS.items()
@@ -41,13 +42,15 @@ def _show(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
-    for column in ("--method", "what", "unit", "summed", "needs"):
+    for column in ("--method", "what", "unit", "summed", "needs", "costs"):
         table.add_column(column, overflow="fold")
     for row in rows:
         asked = " ".join([row["name"], *(f"--{one} FOLDER" for one in row["options"])])
         says = "influence" if row["influence"] else "likeness"
         sums = "yes" if row["additive"] else "no"
-        table.add_row(asked, f"{row['title']} ({says})", row["unit"], sums, row["needs"])
+        table.add_row(
+            asked, f"{row['title']} ({says})", row["unit"], sums, row["needs"], row["costs"]
+        )
     console().print(table)
     console().print(
         "[dim]a view with -ensemble (trak-ensemble) is averaged over the index's feature sets; "

@@ -44,7 +44,8 @@ class Arnoldi(CorpusPass):
     """
 
     name, title, unit = "arnoldi", "Arnoldi", "change of the loss, times the examples"
-    needs = "a model that can be differentiated twice; a pass over a sample for each iteration"
+    needs = "a model that can be differentiated twice"
+    costs = "a pass over a sample for each iteration, then one over the corpus"
 
     def __init__(
         self,

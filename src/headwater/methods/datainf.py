@@ -41,7 +41,8 @@ class DataInf(CorpusPass):
     """
 
     name, title, unit = "datainf", "DataInf", "change of the loss, times the examples"
-    needs = "a model; two passes over a sample, and one over the corpus"
+    needs = "a model"
+    costs = "two passes over a sample, and one over the corpus"
 
     def __init__(
         self,

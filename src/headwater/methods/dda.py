@@ -77,6 +77,7 @@ class DDA(Method):
     name, title, additive = "dda", "DDA", True
     unit = "nats (difference of the example's losses; per unit of learning rate as a gradient)"
     needs = "a contrast, checkpoints, the base model, float32 weights"
+    costs = "two passes without gradients for each query, checkpoint and base"
 
     def __init__(
         self,
@@ -227,6 +228,7 @@ class CEA(DDA):
 
     name, title = "cea", "CEA"
     needs = "a contrast, float32 weights"
+    costs = "two passes without gradients for each query"
 
     def __init__(
         self,

@@ -55,7 +55,8 @@ class EKFAC(CorpusPass):
     """
 
     name, title, unit = "ekfac", "EK-FAC", "change of the loss, times the examples"
-    needs = "a model; two passes for its curvature, and one for each group of queries"
+    needs = "a model"
+    costs = "two passes and eigenvectors for its curvature, once; a pass for each group of queries"
     corrected = True
 
     def __init__(

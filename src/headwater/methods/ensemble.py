@@ -43,6 +43,7 @@ class Ensemble(Method):
     """
 
     needs = "feature sets beside the index's own (headwater index --run, hw.add_checkpoints)"
+    costs = "a scan of each set"
 
     def __init__(
         self,

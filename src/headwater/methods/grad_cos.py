@@ -22,6 +22,7 @@ class GradCos(View):
     name, title, additive = "gradcos", "GradCos", False
     unit = "cosine"
     needs = "loss features"
+    costs = "a scan"
     norm: Norm = "both"
 
     def fit(self, index: Index) -> tuple[Inverse | None, list[str]]:

@@ -23,6 +23,7 @@ class GradDot(View):
     name, title, additive = "graddot", "GradDot", True
     unit = "loss decrease per unit of learning rate"
     needs = "loss features"
+    costs = "a scan"
 
     def fit(self, index: Index) -> tuple[Inverse | None, list[str]]:
         """M = I."""

@@ -58,7 +58,8 @@ class LESS(CorpusPass):
     """
 
     name, title, unit = "less", "LESS", "cosine, times the learning rate"
-    needs = "a model; a training run with checkpoints and Adam's states: a slow pass for each"
+    needs = "a model; a training run with checkpoints and Adam's states"
+    costs = "a slow pass for each checkpoint"
     additive = False
 
     def __init__(

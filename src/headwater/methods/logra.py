@@ -25,6 +25,7 @@ class LoGra(View):
     name, title, additive = "logra", "LoGra", True
     unit = "influence (loss change, up to the scale of the curvature)"
     needs = "loss features"
+    costs = "a factorisation once, a scan"
 
     def __init__(self, damping: float = DAMPING) -> None:
         self.damping = damping

@@ -56,6 +56,7 @@ class LoRIF(View):
     name, title, additive = "lorif", "LoRIF", True
     unit = "influence (loss change, up to the scale of the curvature)"
     needs = "loss features, of any width; made for storage rank1"
+    costs = "three readings of the index once, a scan"
 
     def __init__(
         self,

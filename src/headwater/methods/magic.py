@@ -61,10 +61,8 @@ class MAGIC(Method):
 
     name, title, additive = "magic", "MAGIC", True
     unit = "loss per unit weight"
-    needs = (
-        "the recipe of a training without dropout and the weights before it; "
-        "time for a few trainings, memory for 2 sqrt(steps) optimizer states"
-    )
+    needs = "the recipe of a training without dropout, and the weights before it"
+    costs = "a few trainings for the first query; memory for 2 sqrt(steps) optimizer states"
 
     def __init__(
         self,

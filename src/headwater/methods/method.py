@@ -28,8 +28,8 @@ class Method(ABC):
     """One way of scoring training examples for queries.
 
     Class attributes: `name` (for the command line), `title` (as its paper names it), `unit` of a
-    score, `additive` (whether scores may be summed over a group), `needs` in words, `influence`
-    (whether it says what moved the model, and not only what resembles its words).
+    score, `additive` (whether scores may be summed over a group), `needs` and `costs` in words,
+    `influence` (whether it says what moved the model, and not only what resembles its words).
     """
 
     name: ClassVar[str]
@@ -37,6 +37,7 @@ class Method(ABC):
     unit: ClassVar[str]
     additive: ClassVar[bool]
     needs: ClassVar[str]
+    costs: ClassVar[str] = "not told"
     influence: ClassVar[bool] = True
 
     @abstractmethod

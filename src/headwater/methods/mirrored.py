@@ -41,6 +41,7 @@ class Mirrored(Method):
     name, title, additive = "mirrored", "Mirrored influence", True
     unit = "nats (fall of the example's loss)"
     needs = "the model, in float32"
+    costs = "two passes without gradients for each query"
 
     def __init__(
         self,

@@ -37,6 +37,7 @@ class ProjectedEKFAC(View):
     name, title, additive = "ekfac-view", "EK-FAC (projected)", True
     unit = "change of the loss, times the examples"
     needs = "loss features onto eigenvectors (projection eigen:16x16, hw.TopEigenvectors)"
+    costs = "a scan"
 
     def __init__(
         self,

@@ -113,7 +113,8 @@ class SOURCE(CorpusPass):
     """
 
     name, title, unit = "source", "SOURCE", "change of the loss"
-    needs = "a model; a training run with checkpoints and learning rates: EK-FAC's cost for each"
+    needs = "a model; a training run with checkpoints and learning rates"
+    costs = "what EK-FAC costs, for each checkpoint"
 
     def __init__(
         self,

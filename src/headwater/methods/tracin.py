@@ -38,7 +38,8 @@ class TracInCP(CorpusPass):
     """
 
     name, title, unit = "tracin", "TracInCP", "change of the loss"
-    needs = "a model; a training run with checkpoints: a pass over the corpus for each"
+    needs = "a model; a training run with checkpoints"
+    costs = "a pass for each checkpoint"
 
     def __init__(
         self,

@@ -46,6 +46,7 @@ class TrackStar(View):
     name, title, additive = "trackstar", "TrackStar", False
     unit = "cosine"
     needs = "loss features; second_moment as the paper has it"
+    costs = "a factorisation and norms once, a scan"
     norm: Norm = "both"
 
     def __init__(

@@ -18,4 +18,5 @@ class TRAK(LoGra):
     name, title, additive = "trak", "TRAK", True
     unit = "change of the log-odds (up to scale)"
     needs = "margin features (output='margin')"
+    costs = "a factorisation once, a scan"
     weighted = True
