@@ -49,22 +49,27 @@ class NextToken(AbstractModelOutput):
 
 parameters = dict(model.named_parameters())
 size = sum(parameters[name].numel() for name in linear)
-projector = BasicProjector(
-    grad_dim=size,
-    proj_dim=int(dimension),
-    seed=0,
-    proj_type=ProjectionType.rademacher,
-    device="cpu",
-    block_size=int(dimension),
-    dtype=torch.float32,
-)
+
+
+def projector():
+    return BasicProjector(
+        grad_dim=size,
+        proj_dim=int(dimension),
+        seed=0,
+        proj_type=ProjectionType.rademacher,
+        device="cpu",
+        block_size=int(dimension),
+        dtype=torch.float32,
+    )
+
+
 traker = TRAKer(
     model,
     NextToken(),
     len(examples),
     save_dir=out + "/trak",
     device="cpu",
-    projector=projector,
+    projector=projector(),
     proj_dim=int(dimension),
     use_half_precision=False,
     grad_wrt=linear,
@@ -76,6 +81,7 @@ for part in examples.split(int(batch)):
     traker.featurize([part], num_samples=len(part))
 traker.finalize_features()
 features = time.perf_counter() - start
+traker.projector = projector()  # it lets go of its matrix when the features are final
 start = time.perf_counter()
 traker.start_scoring_checkpoint("asked", model.state_dict(), 0, num_targets=len(queries))
 for part in queries.split(int(batch)):

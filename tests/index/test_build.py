@@ -219,7 +219,7 @@ def test_an_index_stopped_before_its_manifest_is_of_its_task(tmp_path: Path) -> 
     class Enough(Exception):
         pass
 
-    def stop(*args: Any) -> None:
+    def stop(*args: Any, **_: Any) -> None:
         raise Enough
 
     with pytest.MonkeyPatch.context() as patch:

@@ -220,7 +220,7 @@ def test_memory_that_runs_out_halves_the_batch(index: hw.Index, tmp_path: Path) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("headwater.index.passes.CPU_BUDGET", 3)
         patch.setattr(factors, "Progress", Watched)
-        patch.setattr(factors, "RANGE", 2)
+        patch.setattr("headwater.index.passes.RANGE", 2)
         with runs(1, RuntimeError("out of memory")) as seen:
             made = fit_factors(index, Layers(index.task), FIT)
     assert seen[:5] == [2, 1, 1, 1, 1]  # the part that failed is begun again

@@ -78,7 +78,8 @@ class Plan:
         worker: (number, count) of this process among the workers.
         skip_bad: leave out and list examples that cannot be used, instead of stopping.
         spectrum: keep the eigenvalues of R, all blocks pooled; without, they are worked out when
-            they are asked for.
+            they are asked for. references: keep reference queries, which shown examples are judged
+            by.
     """
 
     budget: int | None = None
@@ -86,6 +87,7 @@ class Plan:
     worker: tuple[int, int] = (0, 1)
     skip_bad: bool = False
     spectrum: bool = True
+    references: bool = True
 
 
 def build(
@@ -141,7 +143,8 @@ def begin(
     task = gradients.task
     default = GPU_BUDGET if task.device.type == "cuda" else CPU_BUDGET
     budget = plan.budget or default
-    calibration = calibrate(gradients, corpus_folder(folder), first_shards(corpus), budget)
+    place, shards = corpus_folder(folder), first_shards(corpus)
+    calibration = calibrate(gradients, place, shards, budget, references=plan.references)
     path = folder / "statistics" / "calibration.safetensors"
     return {
         "format": FORMAT,
@@ -307,9 +310,7 @@ def finish(folder: Path, *, spectrum: bool = True) -> bool:
         return True
 
 
-def _merge(
-    folder: Path, manifest: Manifest, names: list[str], spectrum: bool
-) -> dict[str, Any]:
+def _merge(folder: Path, manifest: Manifest, names: list[str], spectrum: bool) -> dict[str, Any]:
     """Add the shards that are not yet in the total, in order; float64, so order alone decides."""
     from safetensors.torch import save_file
 

@@ -79,11 +79,16 @@ def choose_sample(folder: Path, shards: list[dict[str, Any]], seed: int) -> list
 
 
 def calibrate(
-    gradients: Gradients, folder: Path, shards: list[dict[str, Any]], budget: int
+    gradients: Gradients,
+    folder: Path,
+    shards: list[dict[str, Any]],
+    budget: int,
+    *,
+    references: bool = True,
 ) -> Calibration:
     """Measure the sample; sets the estimated second moment on `gradients` when one is asked for.
 
-    `gradients.budget_used` tells the budget that memory allowed.
+    `gradients.budget_used` tells the budget that memory allowed. `references`: see `Plan`.
 
     Raises:
         NumericError: when no example of the sample has a finite gradient.
@@ -104,8 +109,9 @@ def calibrate(
     basis = Basis.identity(gradients.layout.blocks)
     if features.storage != "float32" and stored_rank(features.storage) is None:
         basis = Basis.half_whitened(gradients.layout.blocks, _measure(gradients, chunks, budget))
-    references = _reference_features(gradients, chunks, gradients.budget_used)
-    return Calibration(basis, references, gradients.moment, top)
+    asked = chunks if references else []
+    kept = _reference_features(gradients, asked, gradients.budget_used)
+    return Calibration(basis, kept, gradients.moment, top)
 
 
 def _sampled(gradients: Gradients, folder: Path, shards: list[dict[str, Any]]) -> list[Chunk]:
@@ -213,7 +219,9 @@ def restore_calibration(folder: Path, manifest: dict[str, Any], gradients: Gradi
         return
     logger.warning("%s is damaged and is made again", path)
     budget = manifest["calibration"]["budget"]
-    made = calibrate(gradients, corpus_folder(folder), first_shards(manifest["corpus"]), budget)
+    place, shards = corpus_folder(folder), first_shards(manifest["corpus"])
+    referred = manifest["calibration"]["references"] > 0
+    made = calibrate(gradients, place, shards, budget, references=referred)
     again = path.with_name("calibration.again.safetensors")
     found = save_calibration(again, made)["checksum"]
     if found != wanted:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from headwater.corpus.batches import batches_by_length
+from headwater.corpus.halving import whole
 from headwater.curvature.kronecker import (
     CovarianceSink,
     Eigenbases,
@@ -31,15 +32,13 @@ from headwater.curvature.kronecker import (
     decompose,
 )
 from headwater.curvature.sides import WIDEST, block_slices, lower_triangle, panel_rows
-from headwater.engine.errors import InputError, NumericError, ResourceError
+from headwater.engine.errors import InputError, NumericError
 from headwater.engine.files import locked, make_folder
-from headwater.engine.memory import out_of_memory
 from headwater.engine.progress import Progress
-from headwater.engine.seeds import own_seeds
 from headwater.gradients.matrices import wide
 from headwater.index.mapped import map_tensors
 from headwater.index.parts import Parts, Sums, is_written, write_tensors
-from headwater.index.passes import RANGE, budget_of
+from headwater.index.passes import budget_of, sampled_chunks
 
 if TYPE_CHECKING:
     from headwater.gradients.matrices import Layers
@@ -244,38 +243,24 @@ class _Fitting:
         positions: Sequence[int],
         progress: Progress,
     ) -> Sums:
-        """A part's sums; begun again where memory runs out.
+        """A part's sums; begun again where memory runs out."""
+        before = progress.done
 
-        A batch that failed half way has already added to them, so halving it would not do.
-        """
-        while True:
-            sink, before = make(), progress.done
-            try:
-                self._run(sink, positions, progress)
-                return sink.tensors()
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-                if self.budget <= 1:
-                    raise ResourceError(
-                        f"Memory ran out on the {label}",
-                        do="attribute fewer layers (modules), or use a larger machine",
-                    ) from error
+        def attempt(budget: int) -> Sums:
+            self.budget = budget  # what memory allowed, for the parts to come
             progress.advance(before - progress.done)
-            self.budget //= 2
+            sink = make()
+            self._run(sink, positions, progress)
+            return sink.tensors()
+
+        return whole(self.budget, attempt, label)
 
     def _run(
         self, sink: CovarianceSink | EigenvalueSink, positions: Sequence[int], progress: Progress
     ) -> None:
         """One pass over these documents into the sink."""
-        for start in range(0, len(positions), RANGE):
-            some = positions[start : start + RANGE]
-            chunks = self.index.chunks(some)
-            flat = [chunk for mine in chunks for chunk in mine]
-            numbers = [
-                (p << 32) + i for p, m in zip(some, chunks, strict=True) for i in range(len(m))
-            ]
-            seeds = own_seeds(self.fit.seed, numbers) if self.fit.fisher == "true" else None
+        seed = self.fit.seed if self.fit.fisher == "true" else None
+        for some, flat, seeds in sampled_chunks(self.index, positions, seed):
             for part in batches_by_length([chunk.length for chunk in flat], self.budget):
                 batch = [flat[i] for i in part]
                 sink.lengths = _lengths([chunk.length for chunk in batch])

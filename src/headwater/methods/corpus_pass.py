@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from headwater.corpus.batches import batches_by_length
-from headwater.engine.errors import InputError, NumericError, ResourceError
-from headwater.engine.memory import out_of_memory
+from headwater.corpus.halving import whole
+from headwater.engine.errors import InputError, NumericError
 from headwater.engine.progress import Progress
 from headwater.gradients.held import Held, hold, joined
 from headwater.gradients.matrices import DotSink, Layer, Layers, MatrixSink, wide
@@ -164,32 +164,22 @@ def _finite(matrix: torch.Tensor) -> bool:
 
 
 def _summed(layers: Layers, owned: Sequence[tuple[int, float, Chunk]], queries: int) -> Directions:
-    """Weighted gradients of chunks, added up by query; begun again where memory runs out.
-
-    A batch that failed half way has already added to them, so halving it would not do.
-    """
+    """Weighted gradients of chunks, added up by query; begun again where memory runs out."""
     lengths = [chunk.length for _, _, chunk in owned]
-    budget = GPU_BUDGET if layers.task.device.type == "cuda" else CPU_BUDGET
-    while True:
+
+    def attempt(budget: int) -> Directions:
         made: Directions = {}
         sink = QuerySink(layers.layers, made, queries)
-        try:
-            with Progress("query gradients", len(owned), "texts") as progress:
-                for part in batches_by_length(lengths, budget):
-                    some = [owned[i] for i in part]
-                    sink.owners = [(number, weight) for number, weight, _ in some]
-                    layers.run(sink, [chunk for _, _, chunk in some], "query")
-                    progress.advance(len(some))
-            return made
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            if budget <= min(lengths):
-                raise ResourceError(
-                    "Memory ran out on the gradients of the queries",
-                    do="attribute fewer layers (modules), or use a larger machine",
-                ) from error
-        budget //= 2
+        with Progress("query gradients", len(owned), "texts") as progress:
+            for part in batches_by_length(lengths, budget):
+                some = [owned[i] for i in part]
+                sink.owners = [(number, weight) for number, weight, _ in some]
+                layers.run(sink, [chunk for _, _, chunk in some], "query")
+                progress.advance(len(some))
+        return made
+
+    usual = GPU_BUDGET if layers.task.device.type == "cuda" else CPU_BUDGET
+    return whole(usual, attempt, "gradients of the queries")
 
 
 def dots(
