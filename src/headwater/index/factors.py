@@ -248,7 +248,8 @@ class _Fitting:
 
         def attempt(budget: int) -> Sums:
             self.budget = budget  # what memory allowed, for the parts to come
-            progress.advance(before - progress.done)
+            if progress.done > before:
+                progress.advance(before - progress.done)
             sink = make()
             self._run(sink, positions, progress)
             return sink.tensors()
