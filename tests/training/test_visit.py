@@ -1,6 +1,7 @@
 """A task at a checkpoint and back, bit for bit, whatever happens in between."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import headwater as hw
 from headwater.engine.errors import InputError, MismatchError
 from headwater.training.run import Checkpoint, TrainingRun
 from headwater.training.visit import at, checkpoint_of, restoring
-from models import Mlp, class_loss, tiny_llama
+from models import Mlp, byte_tokenizer, class_loss, tiny_llama
 
 
 def bits(model: torch.nn.Module) -> dict[str, bytes]:
@@ -98,3 +99,36 @@ def test_buffers_and_odd_bits() -> None:
         assert float(model.seen) == float(model.inplace) == 1
     assert bits(model) == before
     assert model.seen is buffer
+
+
+def test_checkpoints_that_hold_an_adapter_only(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    def adapted(rank: int = 2) -> Any:
+        torch.manual_seed(rank)
+        config = LoraConfig(r=rank, target_modules=["q_proj"], modules_to_save=["norm"])
+        return get_peft_model(tiny_llama(dtype=torch.float32), config)
+
+    model = adapted()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name or "modules_to_save" in name:
+                parameter.add_(torch.randn_like(parameter))
+    model.save_pretrained(tmp_path / "checkpoint-3")
+    changed = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(before)
+    task = hw.CausalLM(model, byte_tokenizer())
+    with at(task, tmp_path / "checkpoint-3"):
+        now = task.model.state_dict()
+        assert all(torch.equal(now[name], changed[name]) for name in changed)
+    after = task.model.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    with (
+        pytest.raises(MismatchError, match="adapter"),
+        at(hw.CausalLM(adapted(3), byte_tokenizer()), tmp_path / "checkpoint-3"),
+    ):
+        pass
+    plain = hw.CausalLM(tiny_llama(dtype=torch.float32), byte_tokenizer())
+    with pytest.raises(MismatchError, match="adapter"), at(plain, tmp_path / "checkpoint-3"):
+        pass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -10,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from headwater.report.jsonl import json_text
 from headwater.report.words import printable
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ class Remarks(logging.Handler):
 
 def emit(value: Any) -> None:
     """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(plain(value), ensure_ascii=False, indent=1) + "\n")
+    sys.stdout.write(json_text(plain(value), indent=1) + "\n")
 
 
 def emit_lines(values: Iterable[Any]) -> None:
     """JSON Lines on standard output, each as soon as it is known."""
     for value in values:
-        sys.stdout.write(json.dumps(plain(value), ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text(plain(value)) + "\n")
         sys.stdout.flush()
 
 

@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 RUN_FILE = "run.json"
 TRAINER_STATE = "trainer_state.json"
 OPTIMIZER_FILES = ("optimizer.safetensors", "optimizer.pt", "optimizer.bin")
+ADAPTER = "adapter_model.safetensors"
 _FOLDER = re.compile(r"checkpoint-(\d+)")
 _WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
-    "adapter_model.safetensors",
+    ADAPTER,
 )
 
 
@@ -234,10 +235,14 @@ def _some_names(folder: Path) -> str:
 def load_weights(model: torch.nn.Module, folder: Path) -> None:
     """Copy the safetensors weights of `folder` into `model`, in place; see Checkpoint.load_into.
 
-    A name may be missing from the file when its tensor is tied to one that is there.
+    A name may be missing from the file when its tensor is tied to one that is there. Of a folder
+    with an adapter only, the adapter's weights are copied; the model must have that adapter.
     """
     from safetensors.torch import load_file
 
+    if (folder / ADAPTER).is_file() and not (folder / "model.safetensors").is_file():
+        _load_adapter(model, folder)
+        return
     names = _weight_files(folder)
     state = {name: value for path in names for name, value in load_file(path).items()}
     own = model.state_dict(keep_vars=True)
@@ -258,6 +263,38 @@ def load_weights(model: torch.nn.Module, folder: Path) -> None:
             found=f"none for {missing[0]}",
         )
     model.load_state_dict(state, strict=False)
+
+
+def _load_adapter(model: torch.nn.Module, folder: Path) -> None:
+    """Copy an adapter's weights, saved without its name, into the model's adapter."""
+    import torch
+    from safetensors.torch import load_file
+
+    saved = load_file(folder / ADAPTER)
+    own = {_unnamed(model, name): p for name, p in model.named_parameters() if _adapted(name)}
+    for name in sorted(saved.keys() | own.keys()):
+        found = [tuple(held[name].shape) if name in held else "none" for held in (saved, own)]
+        if found[0] != found[1]:
+            raise MismatchError(
+                f"{folder} does not fit the model's adapter",
+                expected=f"{name} of shape {found[0]}",
+                found=found[1],
+                do="load the model with this run's adapter (--adapter, adapter=)",
+            )
+    with torch.no_grad():
+        for name, value in saved.items():
+            own[name].copy_(value)
+
+
+def _adapted(name: str) -> bool:
+    return "lora_" in name or "modules_to_save" in name
+
+
+def _unnamed(model: torch.nn.Module, name: str) -> str:
+    """A parameter's name as peft saves it: without the adapter's own name."""
+    for adapter in getattr(model, "peft_config", {}):
+        name = name.replace(f".modules_to_save.{adapter}.", ".").replace(f".{adapter}.", ".")
+    return name
 
 
 def _weight_files(folder: Path) -> list[Path]:
