@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ def train(
     out: str | Path | None = None,
     on_step: OnStep | None = None,
     progress: bool = True,
+    weights: Mapping[str, float] | None = None,
 ) -> TrainingRun:
     """Train `task.model` in place on every document of `corpus`.
 
@@ -50,6 +51,8 @@ def train(
         out: a folder for `checkpoint-<step>/` and `run.json`; None keeps nothing on disk.
         on_step: called as on_step(step, loss) after each step, counted from 1.
         progress: show a bar with the loss.
+        weights: of documents by id, 1 where none is given. A document of weight 0 keeps its place
+            in its batch, and in the number that the batch's loss is divided by.
 
     Returns the run, with `learning_rates` and `losses` of every step. The model is left in the
     mode (training or evaluation) it was in. Raises InputError when there is nothing to train on,
@@ -76,7 +79,10 @@ def train(
                 for group in optimizer.param_groups:
                     group["lr"] = rates[step - 1]
                 try:
-                    loss = _step(task, [chunks[i] for i in batch], optimizer, recipe)
+                    share = (
+                        None if weights is None else [weights.get(owners[i], 1.0) for i in batch]
+                    )
+                    loss = _step(task, [chunks[i] for i in batch], optimizer, recipe, share)
                 except _NotFiniteError as error:
                     raise error.told(step, [owners[i] for i in batch]) from None
                 losses.append(loss)
@@ -151,13 +157,19 @@ def batches(count: int, recipe: Recipe, total: int) -> Iterator[list[int]]:
 
 
 def _step(
-    task: Task, chunks: Sequence[Chunk], optimizer: torch.optim.Optimizer, recipe: Recipe
+    task: Task,
+    chunks: Sequence[Chunk],
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    weights: Sequence[float] | None = None,
 ) -> float:
     """One optimizer step; the batch's mean loss before it."""
     import torch
 
     batch = task.collate(chunks)
     losses = task.loss(batch)
+    if weights is not None:
+        losses = losses * losses.new_tensor(weights)
     mean = losses.sum() / labelled(batch, len(chunks))
     value = float(mean.detach())
     if not math.isfinite(value):
