@@ -1,0 +1,172 @@
+"""The linear datamodeling score: do summed scores foretell what leaving examples out does?
+
+For a query, the examples that a trial leaves out have a summed score; the models trained without
+them have a loss. LDS is the rank correlation of the two over trials (Park et al. 2023), here of the
+rise of the loss with the score left out, so that a good method comes near 1.
+
+No method can foretell the chance in a training. Where trials were trained with several seeds, the
+rank correlation of half the seeds' losses with the other half's says how much of them is not chance
+(Spearman and Brown's step from half to all), and its root is the ceiling of any method.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+from headwater.engine.bootstrap import RESAMPLES, interval
+from headwater.engine.errors import InputError
+from headwater.evaluation.retrieval import Estimate
+
+Array = np.ndarray[Any, Any]
+
+FEWEST = 8  # trials; a rank correlation over fewer says next to nothing
+
+
+@dataclass(frozen=True)
+class LDS:
+    """How well scores foretell retrained models.
+
+    Attributes:
+        value: the mean over queries, with an interval over trials and queries.
+        each: of every query; None where its losses, or its summed scores, do not vary.
+        ceiling: what a method that knows the expected loss would reach; None with one seed.
+        share: value / ceiling, with its interval.
+        trials, seeds: how many.
+        notes: queries that could not be counted, in words.
+    """
+
+    value: Estimate
+    each: list[float | None]
+    ceiling: Estimate | None
+    share: Estimate | None
+    trials: int
+    seeds: int
+    notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-serialisable."""
+        return asdict(self)
+
+
+def lds(
+    scores: Array,
+    left_out: Sequence[Sequence[int]],
+    losses: Array,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> LDS:
+    """LDS of one method.
+
+    Args:
+        scores: [queries, documents], positive = supports the query; NaN counts as 0.
+        left_out: for each trial the positions that it leaves out.
+        losses: of the queries under the retrained models, [trials, seeds, queries].
+        resamples, seed: of the bootstrap, which draws trials and queries again.
+
+    Raises:
+        InputError: for shapes that do not fit, too few trials, or no query that varies.
+    """
+    _check(scores, left_out, losses)
+    foretold = summed(scores, left_out)
+    mean = losses.mean(axis=1)
+    varies = (np.ptp(mean, axis=0) > 0) & (np.ptp(foretold, axis=0) > 0)
+    notes = [
+        f"query {number}: {'its losses do' if np.ptp(mean[:, number]) == 0 else 'its scores do'} "
+        "not vary over the trials, so it is not counted"
+        for number in np.flatnonzero(~varies)
+    ]
+    if not varies.any():
+        raise InputError(
+            "No query has an LDS", expected="losses and scores that vary", found="; ".join(notes)
+        )
+    kept = np.flatnonzero(varies)
+    each = correlations(foretold[:, kept], mean[:, kept])
+    held = losses[:, :, kept]
+    top = None if losses.shape[1] < 2 else ceiling(held)
+    random = np.random.Generator(np.random.PCG64(seed))
+    draws = np.full((resamples, 3), np.nan)
+    for draw in range(resamples):
+        rows = random.integers(0, len(mean), len(mean))
+        some = random.integers(0, len(kept), len(kept))
+        columns = kept[some]
+        value = _mean(correlations(foretold[rows][:, columns], mean[rows][:, columns]))
+        limit = math.nan if top is None else ceiling(held[rows][:, :, some])
+        draws[draw] = value, limit, value / limit if limit > 0 else math.nan
+    named: list[float | None] = [None] * scores.shape[0]
+    for number, value in zip(kept, each, strict=True):
+        named[number] = float(value)
+    value = float(_mean(each))
+    return LDS(
+        _estimate(value, draws[:, 0]),
+        named,
+        None if top is None else _estimate(top, draws[:, 1]),
+        None if not top else _estimate(value / top, draws[:, 2]),
+        len(mean),
+        losses.shape[1],
+        notes,
+    )
+
+
+def summed(scores: Array, left_out: Sequence[Sequence[int]]) -> Array:
+    """The score that each trial leaves out, float64 [trials, queries]."""
+    known = np.nan_to_num(np.asarray(scores, np.float64), nan=0.0)
+    return np.stack([known[:, list(out)].sum(axis=1) for out in left_out])
+
+
+def correlations(first: Array, other: Array) -> Array:
+    """Spearman's rank correlation of each column, NaN where one does not vary; [columns]."""
+    a, b = (rankdata(one, axis=0) for one in (first, other))
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    norm = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(norm > 0, (a * b).sum(axis=0) / norm, np.nan)
+
+
+def ceiling(losses: Array) -> float:
+    """The LDS of whoever knew the expected loss, from losses [trials, seeds, queries].
+
+    The reliability of a mean over all seeds from the correlation r of two halves is 2 r / (1 + r)
+    (an odd seed is left out); the correlation with the truth is its root. 0 where r is not
+    positive.
+    """
+    half = losses.shape[1] // 2
+    one, other = losses[:, :half].mean(axis=1), losses[:, half : 2 * half].mean(axis=1)
+    r = _mean(correlations(one, other))
+    return math.sqrt(2 * r / (1 + r)) if r > 0 else 0.0
+
+
+def _mean(values: Array) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def _estimate(value: float, draws: Array) -> Estimate:
+    known = draws[~np.isnan(draws)]
+    if not len(known):
+        return Estimate(value, math.nan, math.nan)
+    low, high = interval(known[:, None])
+    return Estimate(value, float(low[0]), float(high[0]))
+
+
+def _check(scores: Array, left_out: Sequence[Sequence[int]], losses: Array) -> None:
+    if losses.ndim != 3 or losses.shape[0] != len(left_out) or losses.shape[2] != len(scores):
+        raise InputError(
+            "Losses and scores do not fit",
+            expected=f"[{len(left_out)} trials, seeds, {len(scores)} queries]",
+            found=losses.shape,
+        )
+    if len(left_out) < FEWEST:
+        raise InputError(
+            "There are too few trials for a rank correlation",
+            expected=f"at least {FEWEST}",
+            found=len(left_out),
+        )
+    if not np.isfinite(losses).all():
+        raise InputError("Losses of retrained models are not finite", found="NaN or infinity")
