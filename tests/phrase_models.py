@@ -99,3 +99,59 @@ def check(verbatim: Any, documents: Sequence[Sequence[int]], query: Sequence[int
     if length:
         assert gram.count == len(naive_find(documents, query[-length:]))
         assert gram.next == naive_next(documents, query[-length:])
+
+
+def naive_text(texts: Sequence[str], query: str) -> list[tuple[int, int]]:
+    """(document, character) of every place of a text: letters at its ends are the ends of words."""
+    sought = query.strip()
+    return [
+        (number, start)
+        for number, text in enumerate(texts)
+        for start in range(len(text) - len(sought) + 1)
+        if text[start : start + len(sought)] == sought
+        and not _one_word(text[max(start - 1, 0) : start] + sought[0])
+        and not _one_word(sought[-1] + text[start + len(sought) : start + len(sought) + 1])
+    ]
+
+
+def _one_word(pair: str) -> bool:
+    """Whether two characters are of one word; Chinese ones never are."""
+    return len(pair) == 2 and all(c.isalnum() and not "\u4e00" <= c <= "\u9fff" for c in pair)
+
+
+def glued_bytes() -> TextTokenizer:
+    """Byte-level BPE that joins marks, Chinese characters, and halves of characters."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    lines = [
+        'ab). ("ab", ab."',
+        "京北京北 京北",
+        "éa éb baé aé",
+        "“ab” ab’s",
+        "ab— a.. b..",
+        "🙂🙃",
+    ]
+    raw.train_from_iterator(lines * 9, trainer)
+    return TextTokenizer.from_json(raw.to_str(), "glued")
+
+
+def sentence_pieces(letters: str = "abcdefgh.é") -> TextTokenizer:
+    """Metaspace and byte fallback, as Llama 2's."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *letters, "ab", "▁a"]
+    vocab = {piece: number for number, piece in enumerate(pieces)}
+    raw = Tokenizer(
+        models.BPE(vocab, [("a", "b"), ("▁", "a")], unk_token="<unk>", byte_fallback=True)
+    )
+    raw.pre_tokenizer = pre_tokenizers.Metaspace()
+    raw.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()])
+    return TextTokenizer.from_json(raw.to_str(), "pieces")

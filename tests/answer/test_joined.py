@@ -27,7 +27,7 @@ KINDS = ("influence", "lexical", "semantic")
 class Stub:
     """A kind with given scores."""
 
-    title, unit = "Stub", "points"
+    title, unit, telling = "Stub", "points", None
 
     def __init__(self, kind: str, row: Any) -> None:
         self.kind, self.row = kind, np.asarray(row, dtype=np.float32)
@@ -54,10 +54,10 @@ def stubs(index: hw.Index, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return rows
 
 
-def ranks(row: Any, ids: list[str]) -> dict[int, int]:
-    """Rank from 1 of all with a score, best first, ties by id."""
-    there = [i for i in range(len(ids)) if np.isfinite(row[i])]
-    return {i: n + 1 for n, i in enumerate(sorted(there, key=lambda i: (-row[i], ids[i])))}
+def ranks(row: Any) -> dict[int, int]:
+    """Rank from 1 of all with a score, best first; equal ones share the best of their ranks."""
+    there = [i for i in range(len(row)) if np.isfinite(row[i])]
+    return {i: 1 + sum(row[j] > row[i] for j in there) for i in there}
 
 
 def test_every_kind_has_its_rank_and_one_order_shows_them(
@@ -66,7 +66,7 @@ def test_every_kind_has_its_rank_and_one_order_shows_them(
     answer = hw.ask(index, ASKED, method=hw.GradCos(), evidence=KINDS, top=6)
     rows = {"influence": hw.scores(index, ASKED, method=hw.GradCos())[0], **stubs}
     ids = index.ids
-    places = {kind: ranks(row, ids) for kind, row in rows.items()}
+    places = {kind: ranks(row) for kind, row in rows.items()}
     fused = np.zeros(len(index))
     for kind, row in rows.items():
         for i, rank in places[kind].items():
@@ -119,7 +119,7 @@ def test_influence_on_candidates_only(
         assert scored == pytest.approx({i: float(whole[i]) for i in scored}, rel=1e-4)
     else:  # the default features: another projection
         assert all(np.isfinite(value) for value in scored.values())
-    assert answer.examples == 2
+    assert (answer.examples, answer.candidates_of) == (2, len(index))
     assert [i.position for i in answer.proponents if i.score is None] == [7]
     assert "candidates=('lexical', 2)" in answer.reproduce["python"]
     assert "--candidates lexical:2" in answer.reproduce["command"]
@@ -133,7 +133,7 @@ def test_the_table_of_several_kinds(index: hw.Index, stubs: dict[str, Any]) -> N
     console.print(render(answer))
     text = console.export_text()
     assert answer.picture is not None
-    for said in ("infl.", "lex.", "sem.", "rank by each kind", "similarity is not a cause"):
+    for said in ("infl.", "lex.", "sem.", "fused by reciprocal ranks", "similarity is not a cause"):
         assert said in text, said
     assert answer.picture.kind.capitalize().split()[0] in text
 
@@ -142,15 +142,108 @@ def test_what_is_refused(index: hw.Index, stubs: dict[str, Any]) -> None:
     plain = hw.Index.build(None, index.task, corpus(), None)
     for given, options, said in (
         (index, {"evidence": ("gossip",)}, "Unknown kinds"),
-        (index, {"evidence": "influence"}, "Unknown kinds"),
+        (index, {"evidence": "gossip"}, "Unknown kinds"),
         (index, {"evidence": ()}, "Unknown kinds"),
         (index, {"fusion": "lexical"}, "Unknown fusion"),
         (index, {"candidates": ("influence", 3)}, "another kind"),
         (index, {"candidates": ("lexical", 0)}, "another kind"),
-        (plain, {}, "holds no features"),
+        (plain, {"evidence": "influence"}, "holds no features"),
     ):
         with pytest.raises(InputError, match=said):
             hw.ask(given, ASKED, **options)
+
+
+def test_one_kind_may_be_a_string(index: hw.Index, stubs: dict[str, Any]) -> None:
+    asked = [hw.ask(index, ASKED, evidence=e) for e in ("lexical", ["lexical"])]
+    assert asked[0].to_dict() | {"seconds": 0} == asked[1].to_dict() | {"seconds": 0}
+    assert list(asked[0].kinds) == ["lexical"]
+    several = hw.ask(index, ASKED, evidence="lexical, semantic")
+    assert list(several.kinds) == ["lexical", "semantic"]
+
+
+def test_a_method_may_be_named(index: hw.Index) -> None:
+    named, made = (hw.ask(index, ASKED, method=m, top=2) for m in ("gradcos", hw.GradCos()))
+    assert [one.score for one in named.proponents] == [one.score for one in made.proponents]
+
+
+def test_texts_without_features_are_asked_what_they_can_tell(index: hw.Index) -> None:
+    plain = hw.Index.build(None, index.task, corpus(), None)
+    answer = hw.ask(plain, ASKED)
+    assert list(answer.kinds) == ["verbatim", "lexical"]
+    assert any("no features, so what was asked for is verbatim" in n for n in answer.notes)
+    assert "evidence=['verbatim', 'lexical']" in answer.reproduce["python"]
+    assert not hw.ask(plain, ASKED, evidence="lexical").notes
+    for options in ({"method": hw.GradCos()}, {"by": ["source"]}, {"fusion": "influence"}):
+        with pytest.raises(InputError, match="holds no features"):
+            hw.ask(plain, ASKED, **options)
+
+
+def test_what_the_summary_names_is_shown(index: hw.Index, stubs: dict[str, Any]) -> None:
+    """The sentence that states it is fourth by words; two are asked for."""
+    stubs["lexical"][:] = 0
+    stubs["lexical"][[5, 7, 8, 1]] = 5, 4, 3, 2
+    options: dict[str, Any] = {"evidence": "lexical", "top": 2}
+    answer = hw.ask(index, ASKED, **options)
+    assert answer.picture.figures["id"] == index.ids[1]
+    assert [(one.position, one.out_of_turn) for one in answer.proponents] == [
+        (5, False), (7, False), (1, True),
+    ]  # fmt: skip
+    last = answer.proponents[-1]
+    assert (last.support, last.terms, last.score) == (
+        "states the fact", [("lexical", 1.0)], pytest.approx(1 / 64),
+    )  # fmt: skip
+    assert f"example {index.ids[1]} holds" in answer.picture.summary
+    assert f"evidence ...  lexical 4 (2)  {index.ids[1]}" in repr(answer)
+    # One that is shown is named before one that is not, though this ranks higher by words.
+    stubs["lexical"][[5, 7, 8, 1]] = 2, 0, 0, 3
+    by_meaning = hw.ask(index, ASKED, evidence=("lexical", "semantic"), fusion="semantic", top=2)
+    assert [one.out_of_turn for one in by_meaning.proponents] == [False, False]
+    assert by_meaning.picture.figures["id"] == index.ids[1]
+
+
+def test_equal_scores_share_a_rank(index: hw.Index, stubs: dict[str, Any]) -> None:
+    answer = hw.ask(index, ASKED, evidence="lexical", top=3)
+    assert [one.kinds["lexical"].rank for one in answer.proponents] == [1, 2, 2]
+    assert answer.proponents[1].score == answer.proponents[2].score == pytest.approx(1 / 62)
+
+
+def test_a_turn_of_phrase_does_not_outweigh_the_fact() -> None:
+    """Short matches have no vote beside another kind; what is copied at length has."""
+    rows = [
+        {"id": "states", "text": "Sapir, Edward: known for his linguistics; Edward Sapir."},
+        {"id": "phrase", "text": "She works in the field of linguistics and of law."},
+        *({"id": f"other-{i}", "text": f"Nothing {i} of the field."} for i in range(30)),
+    ]
+    index = hw.Index.build(None, Texts(), hw.Corpus.from_documents(rows), None)
+    query = hw.Query("Edward Sapir works in the field of", " linguistics")
+    options: dict[str, Any] = {"evidence": ("verbatim", "lexical"), "top": 4}
+    answer = hw.ask(index, query, **options)
+    assert [one.id for one in answer.proponents[:2]] == ["states", "phrase"]
+    assert answer.proponents[1].kinds["verbatim"].rank == 1
+    alone = hw.ask(index, query, evidence="verbatim")
+    assert [one.id for one in alone.proponents] == ["phrase"]
+    # Without a word in common by BM25, a turn of phrase is still shown.
+    assert hw.ask(index, hw.Query("They", " of the field"), **options).proponents
+    rows[1]["text"] = "Law aside, " + (said := "she tamed seven grey herons beside a frozen weir")
+    index = hw.Index.build(None, Texts(), hw.Corpus.from_documents(rows), None)
+    query = hw.Query("Of Edward Sapir, linguistics, his Edward Sapir:", f" {said}")
+    answer = hw.ask(index, query, **options)
+    assert answer.picture.kind == "copied"
+    assert answer.proponents[0].id == "phrase"
+    assert answer.proponents[0].kinds["lexical"].rank >= 1
+
+
+def test_an_unfinished_index_answers_without_its_features(index: hw.Index, tmp_path: Path) -> None:
+    folder = tmp_path / "half"
+    plan = hw.Plan(shard_rows=8, worker=(0, 2))  # the other worker never came
+    hw.Index.build(folder, index.task, corpus(), FEATURES, plan)
+    half = hw.Index.open(folder, index.task, unfinished=True)
+    answer = hw.ask(half, ASKED, evidence="lexical,verbatim")
+    assert answer.examples == len(half) == len(index)
+    assert answer.picture.kind == "stated"
+    assert any("is not finished" in note for note in answer.notes)
+    with pytest.raises(InputError, match="not finished"):
+        hw.ask(half, ASKED)
 
 
 # -- what it comes down to -------------------------------------------------------------------
@@ -215,7 +308,8 @@ def test_what_has_no_influence_reads_as_a_dash(index: hw.Index, stubs: dict[str,
     answer = hw.ask(index, ASKED, **options, top=3)
     assert [one.score for one in answer.proponents].count(None) == 1
     (line,) = [line for line in repr(answer).splitlines() if index.ids[7] in line]
-    assert line.split()[2:4] == ["-", "-"]
+    assert "lexical 2 (2)" in line
+    assert "influence" not in line
 
 
 def test_an_order_shows_only_what_is_evidence(index: hw.Index, stubs: dict[str, Any]) -> None:
@@ -224,7 +318,8 @@ def test_an_order_shows_only_what_is_evidence(index: hw.Index, stubs: dict[str, 
     assert answer.proponents == []
     stubs["lexical"][4] = 2
     answer = hw.ask(index, ASKED, evidence=("lexical", "semantic"), fusion="lexical")
-    assert [(one.position, one.kind) for one in answer.proponents] == [(4, "lexical")]
+    shown = [one for one in answer.proponents if not one.out_of_turn]
+    assert [(one.position, one.kind) for one in shown] == [(4, "lexical")]
     stubs["semantic"][:] = -1
     for fusion in ("rrf", "semantic"):
         answer = hw.ask(index, ASKED, evidence=("semantic",), fusion=fusion)
@@ -285,7 +380,7 @@ def test_methods_of_other_kinds_are_asked_again(index: hw.Index, stubs: dict[str
     for said in ("lexical=hw.BM25(k1=2.0)", "semantic=hw.Random()", "entailment=entailment"):
         assert said in told["python"]
         assert said in told["left_out"]
-    assert "k1" not in told["command"]
+    assert "k1=" not in told["command"]
     fused = hw.Fusion(hw.BM25(), hw.Random())
     told = hw.ask(index, ASKED, lexical=fused, **options).reproduce
     assert told["left_out"] == "lexical=lexical"

@@ -82,7 +82,7 @@ def test_refuses(hw: Command, tmp_path: Path, index: Path, facts: Path) -> None:
     assert "--facts FILE" in error()
     assert "cannot be read" in error("--facts", tmp_path / "none")
     assert "no such protocol" in error("--facts", facts, "--protocol", "closed")
-    assert "magic" in error("--facts", facts, "--method", "magic")
+    assert "witchcraft" in error("--facts", facts, "--method", "witchcraft")
     assert "more than once" in error("--facts", facts, "--method", "bm25", "--method", "bm25")
     assert "k is not usable" in error("--facts", facts, "--k", 0, "--method", "bm25")
     assert "0 or more" in error("--facts", facts, "--random", -1)

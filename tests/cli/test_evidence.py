@@ -30,7 +30,11 @@ def test_an_index_of_texts(hw: Command, corpus: Path, tmp_path: Path) -> None:
     assert second["proponents"] == answer["proponents"]
     table = hw("ask", out, PROMPT, COMPLETION, *kinds)
     assert "Verbatim (words)" in table.out
-    assert "rank by each kind" in table.out
+    assert "fused by reciprocal ranks" in table.out
+    assert "score = " not in table.out
+    usual = hw("ask", out, PROMPT, COMPLETION, "--json")
+    assert list(usual.json["kinds"]) == ["verbatim", "lexical"]
+    assert any("holds no features" in note for note in usual.json["notes"])
     assert "a match is not a cause" in table.out
     told = hw("inspect", out)
     assert "every checksum" in told.out
@@ -47,7 +51,8 @@ def test_an_index_of_texts(hw: Command, corpus: Path, tmp_path: Path) -> None:
     assert array.name in hw("inspect", out).error
     array.write_bytes(good)
     for words, said in (
-        ((PROMPT, COMPLETION), "holds no features"),
+        ((PROMPT, COMPLETION, "--evidence", "influence"), "holds no features"),
+        ((PROMPT, COMPLETION, "--method", "gradcos"), "holds no features"),
         ((PROMPT, COMPLETION, *kinds, "--fusion", "semantic"), "Unknown fusion"),
         ((PROMPT, COMPLETION, "--evidence", "gossip"), "Unknown kinds"),
         ((PROMPT, COMPLETION, "--candidates", "lexical"), "KIND:COUNT"),
@@ -81,6 +86,34 @@ def test_candidates_without_features(
     assert again[2] == str(out)
     assert hw(*again[1:], "--json").code == 0
 
+    table = " ".join(hw("ask", out, PROMPT, COMPLETION, *words).out.split())
+    assert "influence of 5 candidates of 19 examples" in table
+
+
+def test_an_index_whose_features_are_not_done(
+    hw: Command, model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "half"
+    made = hw("index", model, corpus, out, "--shard-rows", 5, "--worker", "1/2")
+    assert made.code == 0, made.err
+    assert "is not finished" in hw("ask", out, PROMPT, COMPLETION).error
+    asked = hw("ask", out, PROMPT, COMPLETION, "--evidence", "lexical,verbatim", "--json")
+    assert asked.code == 0, asked.err
+    assert asked.json["picture"]["kind"] == "stated"
+    assert any("is not finished" in note for note in asked.json["notes"])
+
+
+def test_bytes_that_are_no_text(hw: Command, corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "texts"
+    assert hw("index", "-", corpus, out, "--no-features").code == 0
+    kinds = ("--evidence", "lexical,verbatim,semantic")
+    ended = hw("ask", out, "The capital \udcff of Peru is", " Lima", *kinds)
+    assert ended.code == 0, ended.err
+    assert "Dense (MiniLM)" in ended.out
+    files = ("--json", "--svg", tmp_path / "a.svg", "--jsonl-pair", tmp_path / "a.jsonl")
+    ended = hw("ask", out, "The capital \udcff of Peru is", " Lima", *kinds, *files)
+    assert ended.json["prompt"] == "The capital \udcff of Peru is"
+
 
 def test_the_models_own_words(hw: Command, built: Path) -> None:
     ended = hw("ask", built, PROMPT, "--max-tokens", 4, "--top", 2, "--json")
@@ -89,4 +122,5 @@ def test_the_models_own_words(hw: Command, built: Path) -> None:
     assert any("the model's own" in note for note in ended.json["notes"])
     again = shlex.split(ended.json["reproduce"]["command"])
     assert hw(*again[1:], "--json").json["proponents"] == ended.json["proponents"]
+    assert "facts, commonsense" in hw("ask", built, "--queries", "nosuch").error
     assert "both completions" in hw("ask", built, PROMPT, "--instead-of", " Oslo").error

@@ -96,7 +96,17 @@ def test_the_table(hw: Command, texts: Path, learnt: Path, prompts: Path) -> Non
     for said in ("windows", "trains", "rain", "segmental", "5-49", "50+", "shuffled", "examples"):
         assert said in ended.out
     assert "not a cause" in ended.out
-    assert "prompt 1, sample 1" in ended.out
+    assert "prompt a, sample 0" in ended.out  # as --out has it
+    assert f"{'0 %':<15}100 %" in ended.out
+    assert "e+" not in ended.out
+    assert ended.out.count("shuffled") == 3  # a row, a column of the domains, and a note
+    assert "Intervals: 95 %" in ended.out
+    (prompts.parent / "one.jsonl").write_text(prompts.read_text().splitlines()[0])
+    alone = ("--prompts", prompts.parent / "one.jsonl", "--model", learnt)
+    one = hw("memorization", texts, *alone, *WORDS)
+    assert "No intervals" in one.out
+    assert one.out.count("shuffled") == 2
+    assert "by domain" not in one.out
 
 
 def test_given_outputs_and_another_tokenizer(

@@ -63,7 +63,7 @@ def test_topk_then_conditional_entropy(specials: bool) -> None:
     for name, value in built.task.model.state_dict().items():
         assert torch.equal(value, before[name])
     asked = hw.Query(prompt="", completion=INPUT)
-    (best,) = hw.top(built, asked, 5, method=hw.BM25())
+    (best,) = hw.top(built, asked, 5, method=hw.BM25(), unrelated=True)
     texts = [
         f"{d.content['prompt']}{d.content['completion']}\n" for d in built.documents(best.positions)
     ]

@@ -53,7 +53,9 @@ def test_reciprocal_ranks_by_hand() -> None:
     assert best_first(scores, order, 10).tolist() == [3, 1, 0, 4]  # ties by id
     assert best_first(scores, order, 2).tolist() == [3, 1]
     made = reciprocal_ranks(scores, order, k=60)
-    assert made == pytest.approx([1 / 63, 1 / 62, 0, 1 / 61, 0])
+    assert made == pytest.approx([1 / 62, 1 / 62, 0, 1 / 61, 0])  # equal scores, equal ranks
+    tied = reciprocal_ranks(np.array([1.0, 3.0, 3.0, 3.0, 2.0]), order, k=60)
+    assert tied == pytest.approx([1 / 65, 1 / 61, 1 / 61, 1 / 61, 1 / 64])
     assert reciprocal_ranks(scores, order, k=1, depth=1) == pytest.approx([0, 0, 0, 1 / 2, 0])
 
 
@@ -66,6 +68,10 @@ def test_fusion_is_the_sum_over_methods() -> None:
     assert fused[1] == pytest.approx(right[::-1])
     right[2] += 2 / 11
     assert fused[0] == pytest.approx(right)
+    tied = Fusion(Fixed([5, 5, 5, 4, 4, 1, 0, 0]), Fixed([0] * 8), k=10)
+    assert hw.scores(index, QUERY, method=tied)[0] == pytest.approx(
+        [1 / 11, 1 / 11, 1 / 11, 1 / 14, 1 / 14, 1 / 16, 0, 0]
+    )
     some = hw.scores(
         index, QUERY, method=Fusion(Fixed(one.rows[0]), Fixed([0] * 8)), ids=["z9", "z8"]
     )
@@ -194,6 +200,9 @@ def test_names_of_combined_methods() -> None:
     assert isinstance(search, TwoStage)
     assert (search.first.name, search.candidates) == ("bm25", 50)
     assert search.then.describe()["eval_queries"] == 9
+    titles = [method_by_name(f"bm25:{n}:random").title for n in (20, 50)]
+    assert titles == ["Random on BM25's first 20", "Random on BM25's first 50"]
+    assert fused.title == "BM25 + GradCos"
     nested = method_by_name("bm25:5:gradcos+random")
     assert [m.name for m in getattr(nested, "methods")] == ["two-stage", "random"]  # noqa: B009
     for name in ("bm25:x:gradcos", "bm25:5", "bm25+", "bm25+nothing"):
@@ -216,3 +225,35 @@ def test_options_reach_the_parts_that_have_them(name: str) -> None:
 
 
 PARTS = ("first", "then")
+
+
+def test_of_candidates_only_what_is_read_is_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pooled spectrum, no basis, no reference queries: a gradient for each candidate, once."""
+    from headwater.evidence.two_stage import small_index
+    from headwater.gradients.compute import Gradients
+
+    passed: list[int] = []
+    stream = Gradients.stream
+
+    def counted(self: Gradients, chunks: Any, *rest: Any, **options: Any) -> Any:
+        passed.append(len(chunks))
+        return stream(self, chunks, *rest, **options)
+
+    monkeypatch.setattr(Gradients, "stream", counted)
+    index = model_index(None)
+    small = small_index(index, [1, 3, 6])
+    assert sum(passed) == 3
+    assert small.features.storage == "float32"
+    tensors = (small.path / "statistics" / "autocorrelation.safetensors").read_bytes()
+    assert b'"spectrum"' not in tensors
+    assert len(small.calibration.references) == 0
+    assert len(small_index(index, [1, 3, 6], references=True).calibration.references) == 3
+    # What a method needs after all is worked out then: TrackStar mixes by the spectrum.
+    method = hw.TrackStar(eval_queries=[QUERY, hw.Query("the owl sat on the", " log")])
+    scores = hw.scores(small, QUERY, method=method)
+    assert np.isfinite(scores).all()
+    features = hw.Features(storage="float32")
+    rows = [ROWS[i] for i in (1, 3, 6)]
+    whole = hw.Index.build(None, index.task, hw.Corpus.from_documents(rows), features)
+    assert np.array_equal(small.spectrum(), whole.spectrum())
+    assert np.array_equal(hw.scores(whole, QUERY, method=method), scores)

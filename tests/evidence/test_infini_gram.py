@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import headwater as hw
+import headwater.evidence.infini_gram as infini_gram
 from headwater.engine.errors import DamageError, InputError
 from headwater.evidence.infini_gram import InfiniGram
 from headwater.evidence.spans import Tracing, trace
@@ -15,7 +16,7 @@ from headwater.evidence.tokenizer import TextTokenizer
 from headwater.evidence.verbatim import Verbatim
 from infini_gram_files import write
 from models import SENTENCES, byte_tokenizer
-from phrase_models import check, letters, text_index, wide
+from phrase_models import check, glued_bytes, letters, text_index, wide
 
 
 @given(
@@ -114,6 +115,60 @@ def test_missing_files_are_named(tmp_path, name):
     (tmp_path / name).unlink()
     with pytest.raises(DamageError, match=name.replace(".", r"\.")):
         InfiniGram.open(tmp_path, letters())
+
+
+@pytest.mark.parametrize("left", [0, 1, 13, 15])
+def test_truncated_places_of_metadata_are_named(tmp_path, left):
+    write(tmp_path, [[[1, 2, 3], [4, 5]]], metadata=True)
+    found = InfiniGram.open(tmp_path, letters())
+    whole = (tmp_path / "metaoff.0").read_bytes()
+    (tmp_path / "metaoff.0").write_bytes(whole[:left])
+    with pytest.raises(DamageError, match=r"metaoff\.0 is damaged.*16 bytes"):
+        found.source(0)
+    (tmp_path / "metaoff.0").write_bytes(whole[:-1] + b"\xff")
+    with pytest.raises(DamageError, match=r"metaoff\.0 is damaged"):
+        found.source(1)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ([0, 8, 4], "ascend"),
+        ([0, 8, 8], "ascend"),
+        ([2, 8, 14], "from 0"),
+        ([0, 8, 400], "below 18"),
+        ([0, 8, -1], "below 18"),
+        ([0, 6, 14], "no separator|there is none"),
+        ([0, 7, 14], "there is none"),
+    ],
+)
+@pytest.mark.parametrize("checked", [1, 1 << 16])
+def test_flipped_offsets_are_no_other_documents(tmp_path, monkeypatch, numbers, said, checked):
+    write(tmp_path, [[[1, 2, 3], [4, 5], [1]]])
+    assert np.fromfile(tmp_path / "offset.0", dtype="<i8").tolist() == [0, 8, 14]
+    np.array(numbers, dtype="<i8").tofile(tmp_path / "offset.0")
+    monkeypatch.setattr(infini_gram, "CHECKED", checked)
+    if checked > 1 or "none" not in said:  # of many, separators are looked up for some
+        with pytest.raises(DamageError, match=rf"offset\.0 is damaged.*({said})"):
+            InfiniGram.open(tmp_path, letters())
+
+
+def test_tokens_that_the_tokenizer_does_not_have(tmp_path):
+    write(tmp_path, [[[1, 2, 3]], [[4, 5], [10]]])
+    with pytest.raises(InputError, match="not of the tokenizer letters; expected ids below 10"):
+        InfiniGram.open(tmp_path, letters())
+
+
+def test_texts_that_another_tokenizer_would_cut_otherwise(tmp_path, caplog):
+    tokenizer = TextTokenizer.from_json(
+        byte_tokenizer(vocab=285).backend_tokenizer.to_str(), "bytes"
+    )
+    documents = [tokenizer.encode(text * 3).ids.tolist() for text in SENTENCES]
+    write(tmp_path, [documents])
+    InfiniGram.open(tmp_path, tokenizer)
+    assert not caplog.messages
+    InfiniGram.open(tmp_path, glued_bytes())
+    assert "does not look like tokens of glued" in caplog.text
 
 
 def test_another_tokenizer(tmp_path):

@@ -278,16 +278,21 @@ def test_text_is_tokenised_again_for_another_tokenizer() -> None:
     assert lookup.phrases([1], " \n") == []
 
 
-def test_a_phrase_may_stand_at_the_beginning_and_after_a_space() -> None:
-    pieces = Lookup(Naive([], byte_tokenizer()), lambda text: [7, 1] if text[0] == " " else [8, 1])
-    assert pieces.phrases([1], " ab") == [(7, 1), (8, 1)]
-    assert pieces.phrases([1], "ab") == [(8, 1), (7, 1)]
+def test_a_phrase_may_stand_after_a_space_and_after_none() -> None:
+    pieces = Lookup(Naive([], byte_tokenizer()), lambda text: [(8, len(text)), (7, len(text))])
+    assert pieces.phrases([1], " ab ") == [(7, 2), (8, 2)]
+    assert pieces.phrases([1], "ab") == [(8, 2), (7, 2)]
 
 
-def test_a_space_of_its_own_is_not_counted_twice() -> None:
-    letters = Lookup(Naive([], byte_tokenizer()), lambda text: [ord(letter) for letter in text])
-    assert letters.phrases([1], " ab") == [(97, 98)]
-    assert letters.phrases([1], "ab") == [(97, 98)]
+def test_marks_and_words_behind_them_are_found_by_words() -> None:
+    """A word, or a mark, is another token after a space; a corpus may hold either, or both."""
+    from phrase_models import text_index
+
+    texts = ["a (red fox), red fox ran", "x red fox", "red fox", "its fox's, or fox 's"]
+    phrases = Verbatim.open(text_index(texts))
+    lookup = lookup_in(phrases, phrases.tokenizer, byte_tokenizer())
+    for text, count in ((" red fox", 4), ("red fox", 4), ("'s", 2), (" ,", 2), ("(red", 1)):
+        assert lookup.count(lookup.phrases([1], text)) == count
 
 
 # -- chance ---------------------------------------------------------------------------------

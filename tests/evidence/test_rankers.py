@@ -99,3 +99,43 @@ def test_best_keeps_the_order_of_a_keeper() -> None:
         positions, values = best(index, np.arange(60), scores, k)
         assert positions.tolist() == keeper.positions.tolist()
         assert values.tolist() == (-keeper.values).tolist()
+
+
+class Resembles(hw.Random):
+    """Given scores, of a method that compares documents with the query."""
+
+    def __init__(self, row: list[float], influence: bool = False) -> None:
+        super().__init__()
+        self.row, self.influence = np.asarray([row], dtype=np.float32), influence  # type: ignore[misc]
+
+    def stream(self, *_: Any, **__: Any) -> Any:
+        yield 0, self.row
+
+
+def test_nothing_in_common_is_no_result() -> None:
+    index = index_of(["a", "b", "c", "d"])
+    (found,) = hw.top(index, hw.Query("q", " r"), method=Resembles([0, 2, -1, 0]))
+    assert (found.ids, found.opponent_ids) == (["b", "c"], ["c", "b"])
+    (found,) = hw.top(
+        index, hw.Query("q", " r"), 3, method=Resembles([0, 2, -1, 0]), unrelated=True
+    )
+    assert found.ids == ["b", "a", "d"]
+    (found,) = hw.top(index, hw.Query("q", " r"), method=Resembles([0, 0, 0, 0]))
+    assert found.ids == found.opponent_ids == found.scores == []
+    (found,) = hw.top(index, hw.Query("q", " r"), method=Resembles([0, 2, -1, 0], True))
+    assert found.ids == ["b", "a", "d", "c"]  # of influence, 0 is a score as any other
+    (found,) = hw.top(index, hw.Query("zyx", " wvu"), method=hw.BM25())
+    assert found.ids == found.opponent_ids == []
+    search = hw.TwoStage(Resembles([0, 2, 1, 0]), hw.Random(), candidates=4)
+    assert np.isfinite(hw.scores(index, hw.Query("q", " r"), method=search)[0]).tolist() == [
+        False, True, True, False,
+    ]  # fmt: skip
+
+
+def test_a_name_is_no_method() -> None:
+    index, query = index_of(["a", "b"]), hw.Query("text", " a")
+    for asked in (hw.scores, hw.top, hw.rank):
+        with pytest.raises(InputError, match=r"given by its name.*hw\.BM25\(\).*method_by_name"):
+            asked(index, query, method="bm25")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="given by its name"):
+        hw.self_influence(index, method="logra")  # type: ignore[arg-type]

@@ -419,6 +419,7 @@ def test_other_names_go_through_sentence_transformers(monkeypatch: Any, index: h
             calls.append((prompt, options["normalize_embeddings"]))
             return np.stack([self.vector(text) for text in texts])
 
+    monkeypatch.setattr("headwater.evidence.named_encoder.hub_answers", lambda name: True)
     module = types.ModuleType("sentence_transformers")
     module.SentenceTransformer = SentenceTransformer  # type: ignore[attr-defined]
     module.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
@@ -430,3 +431,67 @@ def test_other_names_go_through_sentence_transformers(monkeypatch: Any, index: h
     assert calls == [("some/model", None), ("passage: ", True), ("query: ", True)]
     load_encoder("some/model", query_prefix="q ").encode(["a"], query=True)
     assert calls[-1] == ("q ", True)
+
+
+def test_half_of_a_surrogate_pair_is_replaced(index: hw.Index) -> None:
+    method = hw.Dense()  # the packaged encoder's tokenizer refuses what has no UTF-8 form
+    broken, mended = (hw.Query(f"Alan {c} T", " fox") for c in ("\udcff", "?"))
+    found = hw.scores(index, [broken, mended], method=method)
+    assert np.array_equal(found[0], found[1])
+
+
+def package(monkeypatch: Any, made: Any) -> None:
+    """A package sentence_transformers whose model is `made`; None = its import fails."""
+    module = types.ModuleType("sentence_transformers")
+    module.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
+    if made is not None:
+        module.SentenceTransformer = made  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sentence_transformers", module)
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: Any, index: hw.Index) -> None:
+    import huggingface_hub.utils
+
+    heads: list[str] = []
+
+    class Session:
+        def head(self, url: str, **_: Any) -> None:
+            heads.append(url)
+            raise RuntimeError("no route")
+
+    def model(name: str, device: Any = None, local_files_only: bool = False) -> Any:
+        if local_files_only:
+            raise OSError("not in the cache")
+        raise AssertionError("the library would have asked, and asked again")
+
+    monkeypatch.setattr(huggingface_hub.utils, "get_session", Session)
+    package(monkeypatch, model)
+    with pytest.raises(InputError, match="no answer from the hub") as caught:
+        hw.scores(index, hw.Query("a", " b"), method=Dense("nosuch"))
+    assert "\n" not in str(caught.value)
+    assert len(heads) == 1
+    assert heads[0].endswith("/nosuch")
+
+
+def test_an_incomplete_package_is_told_in_one_line(monkeypatch: Any, index: hw.Index) -> None:
+    package(monkeypatch, None)
+    monkeypatch.setattr("headwater.evidence.named_encoder.hub_answers", lambda name: True)
+    with pytest.raises(InputError, match="could not be imported.*pip install"):
+        hw.scores(index, hw.Query("a", " b"), method=Dense("some/model"))
+
+
+def test_what_is_no_encoder_is_refused_at_once(
+    tmp_path: Path, monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    package(monkeypatch, None)
+    for name in ("./nosuch", "/no/such/folder", "~/nosuch", "a/b/c"):
+        with pytest.raises(InputError, match="There is no such encoder"):
+            Dense(name)
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
+    with pytest.raises(InputError, match="language model, not a sentence encoder.*RepSim"):
+        Dense(model)
+    (model / "config.json").write_text(json.dumps({"architectures": ["BertModel"]}))
+    Dense(model)
+    assert "mean of its hidden states" in caplog.text

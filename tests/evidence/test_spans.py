@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headwater.engine.errors import InputError
 from headwater.evidence.relevance import Relevance
-from headwater.evidence.spans import Tracing, maximal_spans, trace
+from headwater.evidence.spans import Tracing, spans_of, trace
 from headwater.evidence.tokenizer import TextTokenizer
 from headwater.evidence.verbatim import Verbatim
 from models import SENTENCES, byte_tokenizer
-from phrase_models import naive_find, text_index
+from phrase_models import naive_find, naive_text, text_index
 
 TEXTS = [
     *SENTENCES,
@@ -34,20 +34,37 @@ def byte_level() -> TextTokenizer:
     return TextTokenizer.from_json(byte_tokenizer().backend_tokenizer.to_str(), "bytes")
 
 
-def naive_spans(verbatim: Verbatim, ids: list[int], options: Tracing) -> list[tuple[int, int]]:
-    """Every range tried: allowed ones that occur, in none other that begins no later."""
-    tokenizer = verbatim.tokenizer
+def naive_spans(verbatim: Any, texts: list[str], output: str, options: Tracing) -> Any:
+    """Every range tried: allowed ones that stand somewhere, in none other that begins no later."""
+    tokenizer, name = verbatim.tokenizer, verbatim.tokenizer.name
+    encoded = tokenizer.encode(output)
+    ids, n = encoded.ids.tolist(), len(encoded.ids)
     documents = [verbatim.document_tokens(i).tolist() for i in range(len(verbatim))]
-    starts = [bool(tokenizer.word_starts[t]) or not options.whole_words for t in ids]
+    places = encoded.offsets.tolist()
+    parts = [output[start:end] for start, end in places]
+    starts = [True] * n
+    for i in range(1, n):
+        inside = places[i][0] < places[i - 1][1]  # the rest of a character
+        word = (parts[i - 1][-1:] + parts[i][:1]).isalnum()
+        starts[i] = name == "words" or not (inside or word)
+    if not options.whole_words:
+        starts = [True] * n
     stops = [bool(tokenizer.stops[t]) and options.sentences for t in ids]
-    starts[0] = True
     ends = [*starts, True]
+
+    def stands(first: int, end: int) -> bool:
+        if not options.whole_words:
+            return bool(naive_find(documents, ids[first:end]))
+        if parts[first].isspace() or parts[end - 1].isspace():
+            return False  # a span does not begin or end with white space
+        return bool(naive_text(texts, output[places[first][0] : places[end - 1][1]]))
+
     allowed = [
         (first, end)
-        for first in range(len(ids))
-        for end in range(first + 1, len(ids) + 1)
-        if starts[first] and ends[end] and not any(stops[first : end - 1])
-        if naive_find(documents, ids[first:end])
+        for first in range(n)
+        for end in range(first + 1, n + 1)
+        if starts[first] and (ends[end] or parts[end].isspace()) and not any(stops[first : end - 1])
+        if stands(first, end)
     ]
     return [
         span
@@ -56,31 +73,43 @@ def naive_spans(verbatim: Verbatim, ids: list[int], options: Tracing) -> list[tu
     ]
 
 
-@given(st.text(alphabet="abc .\n", min_size=1, max_size=30), st.booleans(), st.booleans())
-@settings(max_examples=60, deadline=None)
-def test_maximal_spans_are_the_naive_ones(output, whole_words, sentences):
-    verbatim = small()
+SMALL = ["ab abc. ca b", "a b c\nab ab", "cab cab. abc", "b.a.c", "(ab c) a.ab"]
+
+
+@given(
+    st.text(alphabet="abc .\n(", min_size=1, max_size=30),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(["bytes", "words"]),
+)
+@example("c", True, False, "bytes")  # stands only as a word, or where one begins
+@example("ab c) a.ab", True, False, "bytes")
+@settings(max_examples=120, deadline=None)
+def test_maximal_spans_are_the_naive_ones(output, whole_words, sentences, name):
+    verbatim = small(name)
     options = replace(ALL, whole_words=whole_words, sentences=sentences)
-    ids = verbatim.tokenizer.encode(output).ids
-    assert maximal_spans(verbatim, ids, options) == naive_spans(verbatim, ids.tolist(), options)
+    encoded = verbatim.tokenizer.encode(output)
+    found = spans_of(verbatim, output, encoded, options)
+    assert found == naive_spans(verbatim, SMALL, output, options)
 
 
 _kept: dict[str, Any] = {}
 
 
-def small() -> Verbatim:
-    if "small" not in _kept:
-        index = text_index(["ab abc. ca b", "a b c\nab ab", "cab cab. abc", "b.a.c"])
-        _kept["small"] = Verbatim.open(index, byte_level(), shard_tokens=12)
-    return _kept["small"]
+def small(name: str = "bytes") -> Verbatim:
+    if name not in _kept:
+        tokenizer = byte_level() if name == "bytes" else None
+        _kept[name] = Verbatim.open(text_index(SMALL), tokenizer, shard_tokens=12)
+    return _kept[name]
 
 
 @pytest.mark.parametrize("name", ["bytes", "words"])
 def test_on_text(name):
     verbatim = Verbatim.open(text_index(TEXTS), byte_level() if name == "bytes" else None)
-    ids = verbatim.tokenizer.encode(OUTPUT).ids
+    encoded = verbatim.tokenizer.encode(OUTPUT)
     spans = trace(verbatim, OUTPUT, settings=ALL)
-    assert maximal_spans(verbatim, ids, ALL) == naive_spans(verbatim, ids.tolist(), ALL)
+    found = spans_of(verbatim, OUTPUT, encoded, ALL)
+    assert found == naive_spans(verbatim, TEXTS, OUTPUT, ALL)
     assert "Lima is the capital of Peru." in [span.text for span in spans]
     for span in spans:
         assert OUTPUT[span.start : span.end] == span.text
@@ -97,15 +126,66 @@ def test_on_text(name):
     assert json.loads(json.dumps([asdict(span) for span in spans]))
 
 
+@pytest.mark.parametrize("name", ["bytes", "words"])
+def test_words_are_counted_wherever_they_stand(name):
+    """At the start of an output a word has no space; in the corpus most words have one."""
+    texts = ["the red fox ran", "a (red fox) sat", "red fox", "x red foxes", "a\nred fox"]
+    verbatim = Verbatim.open(text_index(texts), byte_level() if name == "bytes" else None)
+    for output in ("red fox", " red fox", "(red fox is"):
+        [span] = [s for s in trace(verbatim, output, settings=ALL) if s.text.endswith("red fox")]
+        assert span.count == verbatim.count_text(span.text) == (1 if "(" in span.text else 4)
+        for document in span.documents:
+            for start, end in document.matches:
+                assert texts[document.position][start:end] == span.text
+    among = np.array([True, False, True, True, False])
+    [span] = trace(verbatim, "red fox", settings=ALL, among=among)
+    assert span.count == 2
+    assert sorted(document.position for document in span.documents) == [0, 2]
+
+
+def test_a_first_word_is_as_probable_as_its_forms_together():
+    """At the start of an output it is a rare token, or none, of a frequent word."""
+    verbatim = Verbatim.open(text_index(["a (fox", "a (cat", "(x", "fox, (y"]))
+    [span] = trace(verbatim, "(fox", settings=ALL)
+    words = verbatim.tokenizer.raw.get_vocab()
+    p = verbatim.unigrams / verbatim.tokens
+    bracket = p[words[" ("]] + p[words["("]] if "(" in words else p[words[" ("]]
+    assert span.log_probability == pytest.approx(np.log(bracket) + np.log(p[words["fox"]]))
+    [span] = trace(Verbatim.open(text_index(["a(b", "c(b"])), "(b", settings=ALL)
+    assert span.log_probability > -10
+
+
+def test_words_that_stand_only_within_others_are_left_out():
+    texts = ["the red foxes ran", "infrared fox"]
+    verbatim = Verbatim.open(text_index(texts), byte_level())
+    spans = trace(verbatim, "red fox", settings=ALL)
+    assert [(span.text, span.count) for span in spans] == [("red", 1), ("fox", 1)]
+
+
+def test_what_is_no_corpus_and_no_text():
+    with pytest.raises(InputError, match="a Verbatim"):
+        trace("t300", "x")  # pyright: ignore
+    with pytest.raises(InputError, match="output is no text"):
+        trace(small(), 5)  # pyright: ignore
+    with pytest.raises(InputError, match="prompt is no text"):
+        trace(small(), "ab", None)  # pyright: ignore
+
+
 def test_the_least_probable_are_kept():
     verbatim = Verbatim.open(text_index(TEXTS), byte_level())
     encoded = verbatim.tokenizer.encode(OUTPUT)
     every = trace(verbatim, OUTPUT, settings=ALL)
     counts = verbatim.unigrams
-    ranges = maximal_spans(verbatim, encoded.ids, ALL)
+    ranges = spans_of(verbatim, OUTPUT, encoded, ALL)
     for span, (first, end) in zip(every, ranges, strict=True):
         [part] = span.parts
-        p = counts[encoded.ids[first:end]] / counts.sum()
+        p = (counts / counts.sum())[encoded.ids[first:end]]
+        word = OUTPUT[encoded.offsets[first, 0] : part.end].split()[0].rstrip(".,?")
+        forms = [ids for ids in verbatim.tokenizer.spellings(word)]
+        other = [np.prod((counts / counts.sum())[list(ids)]) for ids in forms]
+        head = len(forms[-1] if OUTPUT[encoded.offsets[first, 0]] == " " else forms[0])
+        if len(forms) == 2:
+            p = np.array([sum(other), *p[head:]])
         assert part.log_probability == pytest.approx(float(np.log(p).sum()))
         assert part.tokens == end - first
     keep = int(np.ceil(0.05 * len(encoded.ids)))

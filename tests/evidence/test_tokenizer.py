@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 import headwater as hw
 from headwater.engine.errors import InputError
 from headwater.evidence.tokenizer import TextTokenizer, tokenizer_of
+from headwater.evidence.verbatim import Verbatim
 from headwater.evidence.words import word_tokenizer
 from models import SENTENCES, byte_tokenizer, tiny_llama
-from phrase_models import letters, text_index, token_index
+from phrase_models import letters, sentence_pieces, text_index, token_index
 
 ODD = [
     "Café, naïve — “quoted” 🙂🙃 end.",
@@ -25,20 +26,6 @@ ODD = [
 
 def byte_level() -> TextTokenizer:
     return TextTokenizer.from_json(byte_tokenizer().backend_tokenizer.to_str(), "bytes")
-
-
-def sentence_pieces() -> TextTokenizer:
-    """Metaspace and byte fallback, as Llama 2's."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdefgh.é", "ab", "▁a"]
-    vocab = {piece: number for number, piece in enumerate(pieces)}
-    raw = Tokenizer(
-        models.BPE(vocab, [("a", "b"), ("▁", "a")], unk_token="<unk>", byte_fallback=True)
-    )
-    raw.pre_tokenizer = pre_tokenizers.Metaspace()
-    raw.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()])
-    return TextTokenizer.from_json(raw.to_str(), "pieces")
 
 
 def subwords() -> TextTokenizer:
@@ -145,6 +132,42 @@ def test_the_index_s_own_is_the_loaded_model_s_or_its_file(tmp_path):
     assert read.name == str(tmp_path / "model")
     named = tokenizer_of(hw.Index.open(tmp_path / "index"), tmp_path / "model" / "tokenizer.json")
     assert named.fingerprint == read.fingerprint
+
+
+def test_a_copied_index_has_its_tokenizer_with_it(tmp_path):
+    """Phrases can be asked for where the model is not; but not by another's tokenizer."""
+    byte_tokenizer().save_pretrained(tmp_path / "model")
+    tiny_llama().save_pretrained(tmp_path / "model")
+    name = str(tmp_path / "model")
+    task = hw.CausalLM.load(name, dtype="float32", device="cpu")
+    corpus = hw.Corpus.from_documents([{"id": "a", "text": SENTENCES[0]}])
+    built = Verbatim.open(hw.Index.build(tmp_path / "index", task, corpus, None))
+    (tmp_path / "model").rename(tmp_path / "elsewhere")
+    index = hw.Index.open(tmp_path / "index")
+    for asked in (None, name):
+        assert tokenizer_of(index, asked).fingerprint == byte_level().fingerprint
+    assert Verbatim.open(index, build=False).count_text("Lima") == 1
+    with pytest.raises(InputError, match="no such tokenizer"):
+        tokenizer_of(index, str(tmp_path / "another"))
+    (built.folder / "tokenizer.json").write_text(letters().json)  # damaged: another's
+    with pytest.raises(InputError, match="no such tokenizer"):
+        tokenizer_of(hw.Index.open(tmp_path / "index"))
+
+
+def test_spellings_stand_apart():
+    tokenizer = byte_level()
+    bare, spaced = tokenizer.spellings(" capital ")
+    assert tokenizer.decode(bare) == "capital"
+    assert tokenizer.decode(spaced) == " capital"
+    assert len(tokenizer.spellings("Quito")) == 1  # its space is a token of its own
+    words = tokenizer_of(text_index(["a fox, (fox"]))
+    assert [[words.raw.id_to_token(i) for i in one] for one in words.spellings("fox,")] == [
+        ["fox", ","],
+        [" fox", ","],
+    ]
+    assert len(letters().spellings("a b")) == 1
+    with pytest.raises(InputError, match="no tokens"):
+        tokenizer.spellings(" ")
 
 
 def test_a_corpus_without_a_model_has_words():

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 import headwater as hw
 import headwater.evidence.phrases as phrases
+import headwater.evidence.shard as shard
 import headwater.evidence.token_store as token_store
 import headwater.evidence.verbatim as module
 import headwater.index.store as store
 from headwater.engine.errors import DamageError, InputError
 from headwater.engine.files import write_atomic
-from headwater.evidence.phrases import Match
+from headwater.evidence.shard import Match
 from headwater.evidence.token_store import build_cost, token_type
 from headwater.evidence.tokenizer import TextTokenizer
 from headwater.evidence.verbatim import Verbatim
@@ -145,6 +146,44 @@ def test_text_is_counted_after_a_space_and_at_the_start():
         assert verbatim.count_text("Quito in Peru") == 0
 
 
+def test_scripts_without_spaces_have_a_word_for_each_character():
+    verbatim = Verbatim.open(text_index(["我在北京住。", "北京", "กรุงเทพ", "東京 tower"]))
+    assert [verbatim.count_text(t) for t in ("北京", "京", "在北", "เทพ", "東京 tower")] == [
+        2,
+        3,
+        1,
+        1,
+        1,
+    ]
+    assert r"|\\s+" in verbatim.tokenizer.json
+    assert r" ?\\w+" not in verbatim.tokenizer.json  # stores of the old words are not taken over
+    assert verbatim.tokenizer.decode(verbatim.document_tokens(0)) == "我在北京住。"
+
+
+def test_a_folder_is_opened(tmp_path):
+    text_index(["a red fox"], tmp_path / "index")
+    assert Verbatim.open(tmp_path / "index").count_text("fox") == 1
+    assert Verbatim.open(str(tmp_path / "index")).count_text("fox") == 1
+    with pytest.raises(InputError, match="an Index, or the folder of one"):
+        Verbatim.open(5)  # pyright: ignore
+
+
+def test_numbers_and_masks_that_cannot_be():
+    verbatim = Verbatim.open(token_index(DOCUMENTS), letters())
+    for ask in (lambda n: verbatim.sample([1], n), lambda n: verbatim.find([1], n)):
+        with pytest.raises(InputError, match="0 or more"):
+            ask(-1)
+    with pytest.raises(InputError, match="0 or more"):
+        verbatim.find_text("a", -1)
+    for mask in ([True], np.ones(5), np.ones((5, 1), dtype=bool)):
+        for ask in (verbatim.count, verbatim.longest_matches):
+            with pytest.raises(InputError, match=r"bool \[5\]"):
+                ask([1], among=mask)
+        with pytest.raises(InputError, match=r"bool \[5\]"):
+            verbatim.count_text("a", mask)
+    assert verbatim.count([1], [True] * 5) == verbatim.count([1])  # pyright: ignore
+
+
 def test_a_sample_is_of_the_occurrences_and_no_matter_of_shards(monkeypatch):
     documents = [[1, 2], [1, 1], [2, 1], [1, 3]] * 5
     whole = Verbatim.open(token_index(documents), letters())
@@ -165,7 +204,7 @@ def test_a_sample_makes_only_what_it_gives(monkeypatch, limit):
     every = parts.find([1])
     drawn = np.sort(np.random.default_rng(7).choice(len(every), 4, replace=False))
     made = []
-    monkeypatch.setattr(phrases, "Match", lambda *pair: made.append(pair) or Match(*pair))
+    monkeypatch.setattr(shard, "Match", lambda *pair: made.append(pair) or Match(*pair))
     monkeypatch.setattr(phrases, "SAMPLE_IN_ORDER", limit)
     found = parts.sample([1], 4, seed=7)
     assert len(made) == len(found) == 4
@@ -188,7 +227,7 @@ def test_chosen_documents_are_searched_as_if_they_were_the_corpus(
     among = np.array(chosen[: len(documents)])
     held = [ids if keep else [9] for ids, keep in zip(documents, among, strict=True)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phrases, "READ", 2)
+        patch.setattr(shard, "READ", 2)
         longest = [naive_longest(held, query[start:]) for start in range(len(query))]
         assert verbatim.longest_matches(query, among=among).tolist() == longest
         for size in (1, 2):
@@ -282,6 +321,24 @@ def test_damaged_files_are_named_or_made_again(tmp_path, name):
     assert files(folder) == whole
     (folder / name).write_bytes(bytes([whole[name][0] ^ 1]) + whole[name][1:])
     assert store.damaged_stores(index.path) == [f"verbatim/{folder.name}/{name}"]
+
+
+@pytest.mark.parametrize("checked", [0, module.CHECKED])
+def test_flipped_bytes_of_the_array(tmp_path, monkeypatch, checked):
+    """Of a large array no entry is read before it is asked for: then it is named, too."""
+    monkeypatch.setattr(module, "CHECKED", checked)
+    index = token_index(DOCUMENTS, tmp_path / "index")
+    folder = Verbatim.open(index, letters()).folder
+    whole = (folder / "array-00000.bin").read_bytes()
+    (folder / "array-00000.bin").write_bytes(bytes([*whole[:3], 0x2F] * (len(whole) // 4)))
+    with pytest.raises(DamageError, match=r"array-00000.bin is damaged.*Remove .*built again"):
+        Verbatim.open(index, letters()).longest_matches([0, 1, 2, 3])
+    with pytest.raises(DamageError, match=r"array-00000.bin is damaged.*Remove .*built again"):
+        Verbatim.open(index, letters()).shards[0].suffixes.positions(0, 4)
+    if checked:  # two entries exchanged for one another's neighbours, within the text
+        (folder / "array-00000.bin").write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+        with pytest.raises(DamageError, match=r"array-00000.bin is damaged"):
+            Verbatim.open(index, letters())
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from headwater.answer.answer import Answer, Evidence, Judgement
+from headwater.answer.answer import Answer, Evidence, Judgement, Kind, Picture, Place
 from headwater.report.picture import svg
 from headwater.report.ranking import ranking_table
 from headwater.report.terminal import probability, render
@@ -141,6 +141,44 @@ def test_instead_of_in_a_prompt_is_no_contrast(answer: Answer) -> None:
     plain = replace(answer, query="'Tea instead of coffee is' -> ' Lima'")
     assert "   instead of" not in shown(plain, 120)
     assert "   instead of ' Oslo'" in shown(replace(plain, instead_of=" Oslo"), 120)
+
+
+def test_kinds_are_told_with_rank_and_score(answer: Answer) -> None:
+    """What is in no order of its own is no table of scores."""
+    answer.kinds = {
+        "verbatim": Kind("Verbatim (words)", "nats of matched words", "holds the words", 1),
+        "lexical": Kind("BM25", "BM25 score (lexical overlap; not a cause)", "shares words", 9),
+    }
+    answer.fusion, answer.candidates_of, answer.opponents = "rrf", 9876, []
+    answer.picture = Picture("stated", "Stated: example id-3 holds it.", {"id": "id-3"})
+    places = {"lexical": Place(12, 0.0001234), "verbatim": Place(1, 23456.7)}
+    answer.proponents[0].kinds = places
+    answer.proponents[2] = replace(answer.proponents[2], out_of_turn=True)
+    for width in (80, 120):
+        text = shown(answer, width)
+        assert max(map(len, text.splitlines())) <= width
+        flat = " ".join(text.replace("│", " ").split())
+        for said in (
+            *("fused by reciprocal ranks; of each kind", "0.000123", "23.5k", "12"),
+            *("influence of 2,467 candidates of 9,876 examples", "BM25: shares words"),
+            *("Verbatim (words), nats of matched words: holds", "id-3 (further down"),
+            "By influence, something stands out",
+        ):
+            assert said in flat, said
+        assert "score =" not in flat
+    answer.proponents = []
+    assert "no example has any evidence" in shown(answer)
+
+
+def test_an_answer_in_a_shell_names_what_it_shows(answer: Answer) -> None:
+    assert "score = cosine" in repr(answer)
+    assert "supports   1" in repr(answer)
+    answer.fusion = "rrf"
+    answer.kinds = {"lexical": Kind("BM25", "BM25 score", "shares words", 9)}
+    answer.proponents[0].kinds = {"lexical": Place(1, 22.33)}
+    assert "in the order of lexical" in repr(answer)
+    assert "evidence   1  lexical 1 (22.3)  id-1" in repr(answer)
+    assert "supports" not in repr(answer)
 
 
 def test_what_the_command_leaves_out(answer: Answer) -> None:

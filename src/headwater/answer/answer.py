@@ -68,6 +68,7 @@ class Evidence:
         terms: the words it shares with the output and what each adds to its lexical score.
         spans: characters of its text [start, end) that stand in the output word for word.
         duplicates: ids of examples with the same text, folded into this one.
+        out_of_turn: shown after the others because the picture names it; it stands further down.
     """
 
     id: str
@@ -85,6 +86,7 @@ class Evidence:
     support: str | None = None
     terms: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
     spans: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    out_of_turn: bool = False
 
 
 @dataclass
@@ -117,9 +119,12 @@ class Answer:
         target: the explained tokens. probability: the model's, of the target; None for contrasts.
         method: name and parameters. unit, additive: of its scores.
         proponents, opponents: best and worst first.
-        judgement: against the null. examples: how many were scored.
+        judgement: against the null. examples: how many were scored. candidates_of: how many they
+            were chosen from, where influence was asked of candidates only; else None.
         kinds: of evidence that were asked for. spans: of the output that stand in the corpus word
             for word, with the documents that hold them. picture: what all of it comes down to.
+        fusion: what decides the order of the proponents: "rrf" (reciprocal ranks of several
+            kinds), a kind, or None where influence was asked for alone.
         groups: for additive methods, totals by metadata column: (value, total, examples).
         notes: what a reader should know. seconds: the cost by step.
         reproduce: the `command` line and the `python` that give this answer again, and what is
@@ -150,6 +155,8 @@ class Answer:
     spans: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     picture: Picture | None = None
     instead_of: str | None = None
+    fusion: str | None = None
+    candidates_of: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, JSON-serialisable."""
@@ -168,15 +175,34 @@ class Answer:
             record[f"{kind}_scores"] = [item.score for item in items]
         return record
 
+    def order(self) -> str:
+        """What the order of the proponents is, in words."""
+        if self.fusion is None:
+            return f"score = {self.unit}"
+        if self.fusion != "rrf" or len(self.kinds) == 1:
+            kind = self.fusion if self.fusion != "rrf" else next(iter(self.kinds))
+            return f"in the order of {kind}"
+        return "in an order fused by reciprocal ranks"
+
     def __repr__(self) -> str:
-        lines = [f"{self.query}   [{self.title}; score = {self.unit}]"]
+        lines = [f"{self.query}   [{self.title}; {self.order()}]"]
         lines.append(self.judgement.summary if self.picture is None else self.picture.summary)
         for kind, items in (("supports", self.proponents), ("opposes", self.opponents)):
             for rank, item in enumerate(items, 1):
                 text = " ".join(item.text.split())
                 short = text if len(text) <= 76 else text[:73] + "..."
+                if self.kinds and kind == "supports":
+                    number = "..." if item.out_of_turn else f"{rank:3}"
+                    lines.append(f"evidence {number}  {_places(item)}  {item.id}  {short}")
+                    continue
                 # What influence has no score for (it was no candidate) has none here.
                 score = "-" if item.score is None else f"{item.score:+.4g}"
                 above = "-" if item.percentile is None else f"{item.percentile:.2f} %"
                 lines.append(f"{kind:8} {rank:3}  {score:>10}  {above:>8}  {item.id}  {short}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def _places(item: Evidence) -> str:
+    """Each kind's rank and score of an example."""
+    told = (f"{kind} {one.rank:,} ({one.score:.3g})" for kind, one in item.kinds.items())
+    return ", ".join(told) or "-"

@@ -7,12 +7,12 @@ the candidates of another kind only, also in an index that holds no features.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headwater.answer.asked import Asked
+from headwater.answer.asked import Asked, kinds_for
 from headwater.answer.joined import Joined, Near, Rows
 from headwater.answer.kinds import Reader, reader
 from headwater.answer.own_words import TOKENS, own_words
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from headwater.index.selection import Groups, Mask
     from headwater.methods.method import Method
 
-APART = ("index", "queries", "max_tokens")  # what is no option of an answer
+OPTIONS = tuple(one.name for one in fields(Asked))
 
 
 def ask(
     index: Index,
     queries: Query | str | Sequence[Query | str],
     *,
-    method: Method | None = None,
+    method: Method | str | None = None,
     top: int = 10,
     calibrate: bool = True,
     tokens: bool = True,
@@ -45,7 +45,7 @@ def ask(
     modules: Sequence[str] | None = None,
     ids: Collection[str] | None = None,
     groups: Groups | None = None,
-    evidence: Sequence[str] = ("influence",),
+    evidence: str | Sequence[str] | None = None,
     fusion: str = "rrf",
     candidates: tuple[str, int] | None = None,
     lexical: Method | None = None,
@@ -58,14 +58,13 @@ def ask(
 
     Args:
         queries: what is explained; after a prompt alone (a string) the model's own words are.
-        method: of influence; TrackStar when left out.
-        top: proponents and opponents shown.
-        calibrate: score the nulls too (19 short extra gradients a query).
+        method: of influence, or its name; TrackStar when left out.
+        top: shown at either end. calibrate: score the nulls, too (19 short gradients a query).
         tokens: find the words that carry each shown example's score (a pass over each).
-        by: metadata columns to total by, for additive methods.
-        modules: name patterns of the modules that take part.
+        by: metadata columns to total by. modules: name patterns of the modules that take part.
         ids: only examples with these ids. groups: (metadata column, values): only of these.
-        evidence: kinds, of "influence", "verbatim", "lexical" and "semantic".
+        evidence: one or several of "influence" (the default), "verbatim", "lexical" and "semantic";
+            of texts without features verbatim and lexical when left out.
         fusion: "rrf" (reciprocal ranks), or the kind whose order is shown.
         candidates: (kind, count): influence only on the first `count` examples of that kind; in an
             index without features their gradients are computed for this answer.
@@ -75,9 +74,12 @@ def ask(
         max_tokens: of the words that the model is let say after a prompt.
 
     Raises:
-        InputError: for a query, a column, ids, groups or a method that does not fit the index.
+        InputError: for what does not fit the index.
     """
-    given = {name: value for name, value in locals().items() if name not in APART}
+    method = _named(method)
+    asks = any((method, candidates, by, fusion == "influence"))  # for influence
+    evidence, chosen = kinds_for(index, evidence, influence=asks)
+    given = {name: value for name, value in locals().items() if name in OPTIONS}
     wanted = [queries] if isinstance(queries, Query | str) else list(queries)
     if not wanted:
         raise InputError("There is no query", expected="at least one")
@@ -87,7 +89,7 @@ def ask(
         for one in wanted:
             query, *notes = own_words(index, one, max_tokens) if isinstance(one, str) else (one,)
             answers.append(answer(query))
-            answers[-1].notes += notes
+            answers[-1].notes += [*notes, *chosen, *_unfinished(index)]
             progress.advance()
     return answers[0] if isinstance(queries, Query | str) else answers
 
@@ -122,6 +124,20 @@ def _answerer(index: Index, asked: Asked) -> Callable[[Query], Answer]:
         asked.entailment,
         asked.to_reproduce(),
     ).answer
+
+
+def _named(method: Method | str | None) -> Method | None:
+    if not isinstance(method, str):
+        return method
+    from headwater.evidence.rankers import method_by_name
+
+    return method_by_name(method)
+
+
+def _unfinished(index: Index) -> list[str]:
+    if index.manifest["complete"]:
+        return []
+    return ["the index is not finished: it holds all its examples, but not yet their features"]
 
 
 def _reader(index: Index, asked: Asked, kind: str, among: Mask | None) -> Reader:
@@ -190,13 +206,13 @@ def _on_candidates(
         if index.has_features or streams:
             mask = np.zeros(len(index), dtype=bool)
             mask[chosen] = True
-            return Near(replace(made, among=mask))
+            return Near(replace(made, among=mask), candidates=True)
         from headwater.evidence.two_stage import small_index
 
-        small = small_index(index, chosen.tolist())
+        small = small_index(index, chosen.tolist(), references=asked.calibrate)
         columns = {name: [values[i] for i in chosen] for name, values in made.columns.items()}
         prepared = made.method.prepare(small, asked.modules)
         local = replace(made, index=small, prepared=prepared, columns=columns, among=None)
-        return Near(local, chosen)
+        return Near(local, chosen, candidates=True)
 
     return near

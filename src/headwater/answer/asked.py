@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headwater.answer.kinds import KINDS
+from headwater.answer.kinds import KINDS, WITHOUT_GRADIENTS
 from headwater.engine.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from headwater.index.index import Index
     from headwater.index.selection import Groups
     from headwater.methods.method import Method
+
+TEXTS = ("text", "causal_lm")  # kinds of tasks whose examples are texts
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Asked:
             "modules": None if self.modules is None else list(self.modules),
             "ids": None if self.ids is None else sorted(self.ids),
             "groups": None if self.groups is None else (self.groups[0], list(self.groups[1])),
-            "evidence": None if tuple(self.evidence) == ("influence",) else list(self.evidence),
+            "evidence": None if list(self.evidence) == ["influence"] else list(self.evidence),
             "fusion": None if self.fusion == "rrf" else self.fusion,
             "candidates": self.candidates,
             "tokenizer": self.tokenizer,
@@ -74,15 +76,19 @@ class Asked:
             raise InputError("top must be positive", found=self.top)
         _check_method(self.method, self.evidence)
         kinds = self.evidence
-        if isinstance(kinds, str) or not kinds or set(kinds) - set(KINDS):
-            found = kinds if isinstance(kinds, str) else ", ".join(kinds)
+        unknown = [kind for kind in kinds if kind not in KINDS]
+        if unknown or not kinds:
             raise InputError(
-                "Unknown kinds of evidence", expected=f"some of {', '.join(KINDS)}", found=found
+                "Unknown kinds of evidence",
+                expected=f"some of {', '.join(KINDS)}",
+                found=", ".join(map(repr, unknown)) or "none",
             )
         if self.fusion != "rrf" and self.fusion not in kinds:
             raise InputError(
                 "Unknown fusion", expected="rrf, or a kind that is asked for", found=self.fusion
             )
+        if "influence" in kinds and index.has_features and not index.manifest["complete"]:
+            next(index.shards(), None)  # refuses while shards are missing
         if self.candidates is not None:
             self._check_candidates(*self.candidates)
         elif "influence" in kinds and not (index.has_features or self.streams):
@@ -100,6 +106,24 @@ class Asked:
                 expected="evidence with influence, and (verbatim, lexical or semantic, a count)",
                 found=f"{kind}:{count}",
             )
+
+
+def kinds_for(
+    index: Index, evidence: str | Sequence[str] | None, *, influence: bool
+) -> tuple[list[str], list[str]]:
+    """The kinds of evidence that are asked for, and notes where they were chosen here.
+
+    Args:
+        evidence: one kind, several (a list, or by commas), or None: influence, but lexical and
+            verbatim of texts without features. influence: whether something else asks for it.
+    """
+    if evidence is not None:
+        given = evidence.split(",") if isinstance(evidence, str) else evidence
+        return [kind.strip() for kind in given], []
+    if influence or index.has_features or index.manifest["task"]["kind"] not in TEXTS:
+        return ["influence"], []
+    kinds = list[str](WITHOUT_GRADIENTS)
+    return kinds, [f"the index holds no features, so what was asked for is {' and '.join(kinds)}"]
 
 
 def _check_method(method: Method | None, kinds: Sequence[str]) -> None:

@@ -1,7 +1,9 @@
 """Several kinds of evidence in one answer, kept apart: each example with its rank in every kind.
 
-Every kind scores all examples; one fused order (reciprocal ranks) decides which are shown. The
-opponents are influence's alone, since no other kind knows of any.
+Every kind scores all examples; one fused order (reciprocal ranks) decides which are shown, and what
+the picture names is shown in any case. A score that is not telling (a turn of phrase that stands
+here and there) has no vote in that order: it orders only what nothing else does. The opponents are
+influence's alone, since no other kind knows of any.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from headwater.answer.answer import Answer, Evidence, Judgement, Kind, Place
 from headwater.answer.kinds import NOTES, VerbatimReader
 from headwater.answer.reproduce import reproduce
 from headwater.answer.shown import Shown, first_texts, prompt_words
-from headwater.answer.verdict import STATED_RANK, picture
+from headwater.answer.verdict import COPIED_TOKENS, STATED_RANK, picture
 from headwater.evidence.fusion import best_first, reciprocal_ranks
 from headwater.evidence.support import Entailment, Statement, statement, support
 from headwater.evidence.texts import document_text, prompt_text
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Rows = dict[str, Array]  # scores of all documents by kind
+UNTOLD = 1e-3  # weight of a rank that is not telling: below any difference that counts
 UNASKED = "Influence was not asked for."
 NO_CANDIDATE = "Influence has no candidate: no example has evidence of the kind that names them."
 
@@ -43,10 +46,12 @@ class Near:
     Args:
         influence: ready to answer, on the index or on a small one of the candidates.
         positions: of its documents in the whole index; None = it is the whole index.
+        candidates: whether only some take part, named by another kind.
     """
 
     influence: Influence
     positions: Array | None = None
+    candidates: bool = False
 
 
 @dataclass
@@ -106,8 +111,16 @@ class Joined:
         """What decides the order in which examples are shown [documents]."""
         if self.fusion != "rrf":
             return rows[self.fusion]
-        order = self.index.examples.id_order
-        return np.sum([reciprocal_ranks(row, order) for row in rows.values()], axis=0)
+        order, total = self.index.examples.id_order, np.zeros(len(self.index))
+        telling = {one.kind: one.telling for one in self.readers}
+        for kind, row in rows.items():
+            told = telling.get(kind)
+            if told is None or len(rows) == 1:
+                total += reciprocal_ranks(row, order)
+            else:
+                total += reciprocal_ranks(np.where(told, row, 0), order)
+                total += UNTOLD * reciprocal_ranks(np.where(told, 0, row), order)
+        return total
 
     def _order(self, points: Array) -> Array:
         """Positions to show, best first. Influence alone ranks what tells against the output."""
@@ -125,7 +138,9 @@ class Joined:
         if near.positions is not None:
             for item in [*answer.proponents, *answer.opponents]:
                 item.position = int(near.positions[item.position])
-            answer.notes.append(f"influence was computed for {len(near.positions):,} candidates")
+        if near.candidates:
+            answer.notes.append(f"influence was computed for {answer.examples:,} candidates")
+            answer.candidates_of = self._taking_part()
         made = {item.id: item for item in answer.proponents}
         made |= {one.document.id: _plain(one) for one in others}
         answer.proponents = [made[one.document.id] for one in best]
@@ -162,7 +177,7 @@ class Joined:
             title=" + ".join(one.title for one in asked),
             unit=self._unit(),
             additive=False,
-            examples=len(self.index) if self.among is None else int(self.among.sum()),
+            examples=self._taking_part(),
             proponents=[_plain(one) for one in best],
             opponents=[],
             judgement=Judgement(0.0, [], None, None, why),
@@ -171,6 +186,9 @@ class Joined:
             name=query.name,
             instead_of=query.other,
         )
+
+    def _taking_part(self) -> int:
+        return len(self.index) if self.among is None else int(self.among.sum())
 
     def _asked(self) -> dict[str, Method | Reader]:
         """What each kind is asked of."""
@@ -185,32 +203,59 @@ class Joined:
     def _complete(self, answer: Answer, query: Query, rows: Rows, points: Array) -> None:
         """Places, support, words and spans of the shown examples; the kinds; the picture."""
         stated = statement(prompt_text(query), query.completion or "")
-        order = self.index.examples.id_order
-        usual = next(iter(rows)) if self.fusion == "rrf" else self.fusion
-        ranked = points if self.among is None else points[self.among]
-        for item in [*answer.proponents, *answer.opponents]:
-            item.kinds = {kind: p for kind, row in rows.items() if (p := _place(row, item, order))}
-            item.kind = min(item.kinds, key=lambda k: item.kinds[k].rank, default=usual)
-            item.support = support(stated, item.text, self.entailment)
-            if self.method is None:
-                item.score = float(points[item.position])
-                item.percentile = float((ranked < points[item.position]).mean() * 100)
-            for one in self.readers:
-                one.mark(item)
+        items = [*answer.proponents, *answer.opponents]
+        for item in items:
+            self._place(item, stated, rows)
         for kind, one in self._asked().items():
             count = int((rows[kind] > 0).sum())
             answer.kinds[kind] = Kind(one.title, one.unit, NOTES[kind], count)
+        answer.title = " + ".join(one.title for one in answer.kinds.values())
+        answer.fusion = self.fusion
+        self._note(answer, rows)
         tokens = 0  # of the corpus; they matter to its spans only
         for one in self.readers:
             if isinstance(one, VerbatimReader):
                 answer.spans, tokens = one.spans, one.verbatim.tokens
-        items = [*answer.proponents, *self._further(answer, stated, rows, order)]
-        answer.picture = picture(answer.spans, items, answer.judgement, tokens)
+        further = self._further(answer, stated, rows)
+        shown = answer.proponents
+        answer.picture = picture(answer.spans, shown, answer.judgement, tokens, further)
+        named = answer.picture.figures.get("id")
+        answer.proponents = [*shown, *(item for item in further if item.id == named)]
+        for item in {id(item): item for item in [*answer.proponents, *items]}.values():
+            self._explain(item, rows, points)
 
-    def _further(
-        self, answer: Answer, stated: Statement, rows: Rows, order: Array
-    ) -> list[Evidence]:
+    def _note(self, answer: Answer, rows: Rows) -> None:
+        """Say which matches have no vote in a fused order."""
+        for one in self.readers:
+            if one.telling is None or self.fusion != "rrf" or len(rows) == 1:
+                continue
+            if bool(((rows[one.kind] > 0) & ~one.telling).any()):
+                answer.notes.append(
+                    f"{one.kind} matches that are short or common (below {COPIED_TOKENS} tokens of "
+                    "the output, or likely by chance) have no vote in the fused order"
+                )
+
+    def _place(self, item: Evidence, stated: Statement, rows: Rows) -> None:
+        """Its rank in every kind, and how it supports the output."""
+        item.kinds = {kind: p for kind, row in rows.items() if (p := _place(row, item))}
+        usual = next(iter(rows)) if self.fusion == "rrf" else self.fusion
+        item.kind = min(item.kinds, key=lambda k: item.kinds[k].rank, default=usual)
+        item.support = support(stated, item.text, self.entailment)
+
+    def _explain(self, item: Evidence, rows: Rows, points: Array) -> None:
+        """Score and percentile where they are still missing; words and spans by each kind."""
+        row = points if self.method is None else rows["influence"]
+        taking = row if self.among is None else row[self.among]
+        if item.score is None and not np.isnan(row[item.position]):
+            item.score = float(row[item.position])
+            below = (taking < row[item.position]).sum()
+            item.percentile = float(below / (~np.isnan(taking)).sum() * 100)
+        for one in self.readers:
+            one.mark(item)
+
+    def _further(self, answer: Answer, stated: Statement, rows: Rows) -> list[Evidence]:
         """The first by words and by meaning that are not shown: one of them may state it."""
+        order = self.index.examples.id_order
         shown = {item.position for item in answer.proponents}
         near: list[int] = []
         for kind in ("lexical", "semantic"):
@@ -221,8 +266,8 @@ class Joined:
         made: list[Evidence] = []
         for position, document in zip(positions, self.index.documents(positions), strict=True):
             item = _plain(Shown(position, document, []))
-            item.kinds = {kind: p for kind, row in rows.items() if (p := _place(row, item, order))}
-            item.support = support(stated, item.text, self.entailment)
+            item.out_of_turn = True
+            self._place(item, stated, rows)
             made.append(item)
         return made
 
@@ -240,10 +285,12 @@ def _plain(one: Shown) -> Evidence:
     )
 
 
-def _place(row: Array, item: Evidence, order: Array) -> Place | None:
-    """The example's rank in a kind; none where it has no score, or (besides influence) no match."""
+def _place(row: Array, item: Evidence) -> Place | None:
+    """The example's rank in a kind; none where it has no score, or (besides influence) no match.
+
+    Equal scores share the best of their ranks.
+    """
     score = float(row[item.position])
     if np.isnan(score) or score == 0:
         return None
-    above = (row > score) | ((row == score) & (order < order[item.position]))
-    return Place(int(above.sum()) + 1, score)
+    return Place(int((row > score).sum()) + 1, score)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from headwater.answer.verdict import COPIED_TOKENS
+from headwater.answer.verdict import COPIED_TOKENS, is_copied
 from headwater.engine.errors import InputError
 from headwater.evidence.texts import prompt_text
 from headwater.methods.method import Method
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from headwater.tasks.query import Query
 
 KINDS = ("influence", "verbatim", "lexical", "semantic")
+WITHOUT_GRADIENTS = ("verbatim", "lexical")  # what any texts can be asked for
 NOTES = {
     "influence": "moved the model towards these words; it need not contain them",
     "verbatim": "holds the same words in the same order; a match is not a cause",
@@ -46,6 +47,7 @@ class Reader(Protocol):
     kind: str
     title: str
     unit: str
+    telling: Mask | None  # of the last query: whose score counts as a rank; None = everyone's
 
     def scores(self, query: Query) -> Array:
         """Float [documents]: above zero = evidence; NaN = takes no part."""
@@ -58,6 +60,8 @@ class Reader(Protocol):
 
 class Ranked:
     """Lexical or semantic evidence by a method of its own."""
+
+    telling: Mask | None = None
 
     def __init__(self, index: Index, kind: str, method: Method, among: Mask | None) -> None:
         self.index, self.kind, self.method, self.among = index, kind, method, among
@@ -88,7 +92,9 @@ class VerbatimReader:
     spans that touch it count; of a long one the least probable spans, as OLMoTrace has it. Short
     spans that are found everywhere ("was born in") are turns of phrase, and left out. An example's
     score is the surprise (negative log probability under unigram frequencies, in nats) of the
-    tokens in the spans it holds; a token in several of them counts once.
+    tokens in the spans it holds; a token in several of them counts once. Telling are only those
+    that hold a span long and rare enough to be called copied: "in the field of linguistics" is said
+    of many, and would else weigh as much as the passage about the person who is asked about.
     """
 
     kind = "verbatim"
@@ -104,12 +110,14 @@ class VerbatimReader:
         self.verbatim: Verbatim = index.opened[key]
         self.title = f"Verbatim ({Path(self.verbatim.tokenizer.name).name})"
         self.spans: list[dict[str, Any]] = []
+        self.telling: Mask | None = None
         self._held: dict[int, list[tuple[int, int]]] = {}
 
     def scores(self, query: Query) -> Array:
         """Sums over the tokens of the spans that each example holds."""
         row = np.zeros(len(self.index), dtype=np.float32)
         self.spans, self._held = [], {}
+        self.telling = np.zeros(len(self.index), dtype=bool)
         if self.among is not None:
             row[~self.among] = np.nan
         if query.completion is None:
@@ -126,7 +134,9 @@ class VerbatimReader:
             said["output_tokens"] = int((inner & (encoded.offsets[:, 1] > before)).sum())
             said["in_output"] = (max(span.start - before, 0), span.end - before)
             self.spans.append(said)
+            copied = is_copied(said, self.verbatim.tokens)
             for document in span.documents:
+                self.telling[document.position] |= copied
                 covered[document.position] = inner | covered.get(document.position, False)
                 self._held.setdefault(document.position, []).extend(document.matches)
         for position, tokens in covered.items():

@@ -21,6 +21,14 @@ PairFile = Annotated[
     Path | None,
     typer.Option("--jsonl-pair", metavar="FILE", help="Save for the PAIR pretraining-tda viewer."),
 ]
+Kinds = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND,...",
+        help="influence, verbatim, lexical, semantic: some of them, by commas. Default: influence; "
+        "of texts without features, verbatim and lexical.",
+    ),
+]
 By = Annotated[
     list[str] | None, typer.Option(metavar="COLUMN", help="Totals by metadata column. Repeatable.")
 ]
@@ -41,7 +49,7 @@ def ask(
     mixing: o.Mixing = None,
     run: o.Run = None,
     base: o.Base = None,
-    evidence: o.EvidenceKinds = "influence",
+    evidence: Kinds = None,
     fusion: o.Fused = "rrf",
     candidates: o.Candidates = None,
     tokenizer: o.Tokenizer = None,
@@ -82,7 +90,7 @@ def _answers(given: dict[str, Any]) -> list[Answer]:
         ),
         "ids": q.read_ids(given["ids"]),
         "groups": q.parse_groups(given["where"]),
-        "evidence": q.parse_kinds(given["evidence"]),
+        "evidence": None if given["evidence"] is None else q.parse_kinds(given["evidence"]),
         "candidates": q.parse_candidates(given["candidates"]),
         "calibrate": not given["no_calibrate"],
         "tokens": not given["no_tokens"],
@@ -91,7 +99,10 @@ def _answers(given: dict[str, Any]) -> list[Answer]:
     plain = ("top", "modules", "fusion", "tokenizer", "max_tokens")
     options |= {name: given[name] for name in plain}
     opening = ("model", "trust_model", "trust_remote_code", "device")
-    index = q.open_index(given["out"], **{name: given[name] for name in opening})
+    # The features of an index that is still being built are missed by influence only.
+    unfinished = options["evidence"] is not None and "influence" not in options["evidence"]
+    settings = {name: given[name] for name in opening}
+    index = q.open_index(given["out"], unfinished=unfinished, **settings)
     answers: list[Answer] = answer_to(index, [query for query, _ in asked], **options)
     for answer, (_, name) in zip(answers, asked, strict=True):
         answer.name = answer.name or name  # a prompt alone carries none

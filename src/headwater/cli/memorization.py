@@ -99,7 +99,8 @@ def memorization(
     found = look(task, made, lookup, Settings(window, stride, threshold, seed), domains)
     if file is not None:
         _save(file, found, asked)
-    _show(found, sampling if outputs is None else {}, as_json=json)
+    ids = [row.id for row in asked]
+    _show(found, ids, sampling if outputs is None else {}, as_json=json)
 
 
 def _rows(prompts: Path | None, outputs: Path | None) -> list[PromptRow]:
@@ -200,7 +201,9 @@ def _save(file: Path, found: Memorization, asked: Sequence[PromptRow]) -> None:
     warn(f"{len(found.windows):,} windows in {file}")
 
 
-def _show(found: Memorization, sampling: dict[str, Any], *, as_json: bool) -> None:
+def _show(
+    found: Memorization, ids: Sequence[str], sampling: dict[str, Any], *, as_json: bool
+) -> None:
     from headwater.report.memorization import memorization_report, notes
 
     if as_json:
@@ -208,4 +211,4 @@ def _show(found: Memorization, sampling: dict[str, Any], *, as_json: bool) -> No
         record["settings"] |= {"sampling": sampling or None}
         emit(record | {"notes": notes(found)})
     else:
-        console().print(memorization_report(found))
+        console().print(memorization_report(found, ids))

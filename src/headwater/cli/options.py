@@ -125,12 +125,6 @@ Where = Annotated[
     list[str] | None,
     typer.Option(metavar="COLUMN=VALUE", help="Only examples of this group. Repeatable."),
 ]
-EvidenceKinds = Annotated[
-    str,
-    typer.Option(
-        metavar="KIND,...", help="influence, verbatim, lexical, semantic: some of them, by commas."
-    ),
-]
 Fused = Annotated[
     str, typer.Option(help="rrf (reciprocal ranks), or the kind whose order is shown.")
 ]

@@ -41,7 +41,8 @@ def _read(source: str, *, alone: bool) -> list[Any]:
             (item.prompt if alone and item.completion is None else item.query(), item.id)
             for item in items
         ]
-    lines = numbered(read_text(Path(source)))
+    expected = f"a JSON Lines file, or one of {', '.join(QUERY_SETS)}"
+    lines = numbered(read_text(Path(source), expected))
     if not lines:
         raise InputError(f"{source} holds no query", expected="one JSON object a line")
     return [_asked(f"{source}, line {number}", line, alone) for number, line in lines]

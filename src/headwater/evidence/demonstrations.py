@@ -94,7 +94,9 @@ def demonstrations(
     from headwater.methods.scoring import top
 
     asked = Query(prompt="", completion=text) if isinstance(query, str) else query
-    (best,) = top(index, asked, candidates, method=method or _usual(), ids=ids, groups=groups)
+    used = method or _usual()
+    # One without a word in common may still tell the model what is asked of it.
+    (best,) = top(index, asked, candidates, method=used, ids=ids, groups=groups, unrelated=True)
     decode = decoder(index)
     shown = render or (lambda document: document_text(document, decode))
     texts = [shown(document) for document in index.documents(best.positions)]

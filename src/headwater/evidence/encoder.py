@@ -2,8 +2,8 @@
 
 The packaged MiniLM and folders in the layout of sentence-transformers (Transformer, Pooling,
 Normalize) are read with plain `transformers`; whatever else needs the `sentence_transformers`
-package. What an encoder is, is told from its files without loading it, so that embeddings on disk
-open at once.
+package (named_encoder.py). What an encoder is, is told from its files without loading it, so that
+embeddings on disk open at once.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class TransformerEncoder:
         self._longest: int | None = sizes.get("max_seq_length")
         self._lower = bool(sizes.get("do_lower_case"))
         told = _json(self.folder / "config_sentence_transformers.json")
-        own_query, own_passage = _prompts(
+        own_query, own_passage = prompts_of(
             told.get("prompts") or {}, told.get("default_prompt_name")
         )
         self.query_prefix = own_query if query_prefix is None else query_prefix
@@ -209,7 +209,7 @@ class TransformerEncoder:
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        tokenizer = _read(AutoTokenizer.from_pretrained, self._where)
+        tokenizer = read_encoder(AutoTokenizer.from_pretrained, self._where)
         if not getattr(tokenizer, "is_fast", False):
             raise InputError(
                 f"The tokenizer of {self.name} cannot say which characters a token covers",
@@ -226,7 +226,7 @@ class TransformerEncoder:
 
         logging.disable_progress_bar()
         options = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
-        model, found = _read(AutoModel.from_pretrained, self._where, **options)
+        model, found = read_encoder(AutoModel.from_pretrained, self._where, **options)
         missing = [name for name in found["missing_keys"] if not name.startswith("pooler.")]
         if missing:  # transformers makes up what is missing; the pooler is not used
             raise InputError(
@@ -236,48 +236,6 @@ class TransformerEncoder:
             )
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         return model.to(device).eval()
-
-
-class SentenceTransformerEncoder:
-    """Any model that the `sentence_transformers` package loads, by hub name or folder."""
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        query_prefix: str | None = None,
-        passage_prefix: str | None = None,
-        device: str | None = None,
-    ) -> None:
-        if importlib.util.find_spec("sentence_transformers") is None:
-            raise InputError(
-                f"The encoder {name} needs a package that is not installed",
-                expected="a folder in the layout of sentence-transformers, or the package",
-                do="run pip install 'headwater[semantic]'",
-            )
-        self.name, self.device = name, device
-        self._given = (query_prefix, passage_prefix)
-
-    def describe(self) -> dict[str, Any]:
-        """Name and prefixes; None = what the model itself says."""
-        query, passage = self._given
-        return {"encoder": self.name, "query_prefix": query, "passage_prefix": passage}
-
-    def encode(self, texts: Sequence[str], *, query: bool) -> Array:
-        """Vectors of unit length, float32 [texts, d]; longer texts are cut as the package does."""
-        own = _prompts(getattr(self._model, "prompts", None) or {}, None)
-        prefix = self._given[not query]
-        prefix = own[not query] if prefix is None else prefix
-        found = self._model.encode(
-            list(texts), prompt=prefix, normalize_embeddings=True, show_progress_bar=False
-        )
-        return np.asarray(found, dtype=np.float32)
-
-    @cached_property
-    def _model(self) -> Any:
-        from sentence_transformers import SentenceTransformer  # pyright: ignore
-
-        return _read(SentenceTransformer, self.name, device=self.device)
 
 
 def load_encoder(name: str | os.PathLike[str] | None = None, **options: Any) -> Encoder:
@@ -290,12 +248,14 @@ def load_encoder(name: str | os.PathLike[str] | None = None, **options: Any) -> 
         options: `query_prefix`, `passage_prefix`, `device`, as in `TransformerEncoder`.
 
     Raises:
-        InputError: when it is not there, or a package is missing.
+        InputError: when it is not there, is no sentence encoder, or a package is missing.
     """
     if name is None:
         return TransformerEncoder(_packaged(), name=PACKAGED, **options)
     if Path(name).is_dir() and _plain(Path(name)):
         return TransformerEncoder(name, **options)
+    from headwater.evidence.named_encoder import SentenceTransformerEncoder
+
     return SentenceTransformerEncoder(str(name), **options)
 
 
@@ -345,7 +305,7 @@ def _layout(folder: Path) -> tuple[str, str]:
     return str(modules[0]["path"]), modes[0]
 
 
-def _prompts(prompts: dict[str, str], default: str | None) -> tuple[str, str]:
+def prompts_of(prompts: dict[str, str], default: str | None) -> tuple[str, str]:
     """What goes before queries and before passages."""
     other = prompts.get(default or "", "")
     passage = next((prompts[n] for n in ("document", "passage", "corpus") if n in prompts), other)
@@ -357,7 +317,8 @@ def _json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _read(load: Any, where: Path | str, **options: Any) -> Any:
+def read_encoder(load: Any, where: Path | str, **options: Any) -> Any:
+    """What `load` makes of a folder or name; its errors in one line."""
     from safetensors import SafetensorError
 
     try:

@@ -2,9 +2,10 @@
 
     score(q, z) = sum over methods of w / (k + rank of z by that method)
 
-It needs no common scale, which kinds of evidence do not have. Only the first `depth` of a method
-count, and only those with a positive score: to be 5,000th, or to share no word, is no support. So
-no more than these are kept of each query, however large the corpus is.
+It needs no common scale, which kinds of evidence do not have. Equal scores share the best of their
+ranks. Only the first `depth` of a method count, and only those with a positive score: to be
+5,000th, or to share no word, is no support. So no more than these are kept of each query, however
+large the corpus is.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ def best_first(scores: Array, order: Array, depth: int) -> Array:
 def reciprocal_ranks(scores: Array, order: Array, k: float = K, depth: int = DEPTH) -> Array:
     """1 / (k + rank), float64 [documents]; 0 beyond `depth` and for scores that are not positive.
 
+    Equal scores have the same rank, the best of theirs.
+
     Args:
         scores: [documents]. order: `Examples.id_order` [documents].
         k: how little the first places stand out.
@@ -53,8 +56,13 @@ def reciprocal_ranks(scores: Array, order: Array, k: float = K, depth: int = DEP
     best = best_first(scores, order, depth)
     best = best[scores[best] > 0]
     made = np.zeros(len(scores))
-    made[best] = 1 / (k + 1 + np.arange(len(best)))
+    made[best] = 1 / (k + shared_ranks(scores[best]))
     return made
+
+
+def shared_ranks(descending: Array) -> Array:
+    """Ranks from 1 of scores that are in order, best first; equal ones share the first's."""
+    return 1 + np.searchsorted(-descending, -descending, side="left")
 
 
 def _offer(keepers: Sequence[Keeper], order: Array, first: int, block: Array) -> None:
@@ -71,10 +79,11 @@ class Fusion(Method):
         methods: at least two. weights: of each; 1 when left out. k, depth: see the module.
     """
 
-    name, title, additive = "fusion", "Fusion", False
+    name, additive = "fusion", False
     influence = False
     unit = "sum of reciprocal ranks"
     needs = "what its methods need"
+    costs = "what its methods cost"
 
     def __init__(
         self,
@@ -96,6 +105,11 @@ class Fusion(Method):
         self.methods, self.k, self.depth = methods, k, depth
         self.weights = list(weights) if weights is not None else [1.0] * len(methods)
 
+    @property
+    def title(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """By its methods, so that two fusions can be told apart."""
+        return " + ".join(method.title for method in self.methods)
+
     def stream(
         self,
         index: Index,
@@ -116,7 +130,7 @@ class Fusion(Method):
                 rows, columns = np.nonzero(there & ~shared)
                 fused.add(rows, columns + first, 0.0)
             for number, keeper in enumerate(keepers):
-                ranks = 1 + np.arange(len(keeper.positions))
+                ranks = shared_ranks(-keeper.values)
                 fused.add(number, keeper.positions, weight / (self.k + ranks))
         yield from fused.blocks(len(queries), everyone)
 

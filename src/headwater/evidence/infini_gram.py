@@ -11,6 +11,8 @@ cannot be read here). Paper: arXiv 2401.17377.
 from __future__ import annotations
 
 import json
+import logging
+import mmap
 import os
 import re
 from functools import cached_property, lru_cache
@@ -20,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from headwater.engine.errors import DamageError, InputError
-from headwater.evidence.phrases import Characters, PhraseIndex, Shard, Tokens
+from headwater.evidence.phrases import Characters, PhraseIndex, Tokens
+from headwater.evidence.shard import Shard
 from headwater.evidence.suffix_array import (
     Array,
     PackedPointers,
@@ -30,6 +33,14 @@ from headwater.evidence.suffix_array import (
 )
 from headwater.evidence.token_store import count_tokens, token_type
 from headwater.evidence.tokenizer import TextTokenizer, named_tokenizer
+
+AGAIN = "copy or build the folder again"
+CHECKED = 1 << 16  # offsets whose separators are looked up
+SAMPLES, SAMPLE = 64, 256  # stretches of tokens that are looked at, and the tokens of each
+EDGE = 8  # tokens at both ends of a stretch that may be cut otherwise
+LIKELY = 0.9  # share of stretches that the right tokenizer must make again from their text
+
+logger = logging.getLogger(__name__)
 
 
 class InfiniGram(PhraseIndex):
@@ -61,14 +72,18 @@ class InfiniGram(PhraseIndex):
             token_bytes: 1, 2 or 4; None = 2, or 4 where the vocabulary does not fit.
 
         Raises:
-            InputError: when there is no such folder, or it does not go with the tokenizer.
+            InputError: when there is no such folder, or it holds ids that the tokenizer does not
+                have. Where the ids fit but the texts that they decode to would be cut into other
+                tokens, a warning is logged: that folder is most likely another tokenizer's.
             DamageError: when a file is missing or its size does not fit the others'.
         """
         used = named_tokenizer(tokenizer)
         width = token_bytes or token_type(used.vocabulary).itemsize
         if width not in (1, 2, 4):
             raise InputError("Unknown size of a token", expected="1, 2 or 4 bytes", found=width)
-        return cls(Path(folder), used, width)
+        made = cls(Path(folder), used, width)
+        _check_tokenizer(made)
+        return made
 
     def describe(self) -> dict[str, Any]:
         """Which tokenizer is used, and how much is held, JSON-serialisable."""
@@ -125,11 +140,15 @@ class InfiniGram(PhraseIndex):
             lines, starts = self.folder / f"metadata{name}", self.folder / f"metaoff{name}"
             if not (lines.exists() and starts.exists()):
                 return {}
-            offsets = np.memmap(starts, dtype="<i8", mode="r")
-            if len(offsets) != shard.documents:
-                raise _damage(starts, f"{shard.documents} numbers", len(offsets))
+            size = starts.stat().st_size
+            if size != 8 * shard.documents:
+                wanted = f"{8 * shard.documents} bytes, for {shard.documents} documents"
+                raise _damage(starts, wanted, f"{size} bytes")
+            place = int(np.memmap(starts, dtype="<u8", mode="r")[number])
+            if place >= lines.stat().st_size:
+                raise _damage(starts, f"places in {lines.name}", place)
             with lines.open("rb") as file:
-                file.seek(int(offsets[number]))
+                file.seek(place)
                 line = file.readline()
             try:
                 found = json.loads(line)
@@ -137,6 +156,46 @@ class InfiniGram(PhraseIndex):
                 raise _damage(lines, "a JSON line for each document", str(error)) from error
             return found if isinstance(found, dict) else {}
         raise InputError("No such document", expected=f"below {len(self)}", found=position)
+
+
+def _check_tokenizer(opened: InfiniGram) -> None:
+    """Whether stretches from all over the folder are of the tokenizer, by their ids and by their
+    texts: what it decodes to must be cut into the same tokens."""
+    tokenizer = opened.tokenizer
+    looked_at = same = 0
+    for shard in opened.shards:
+        tokens, separator = shard.suffixes.tokens, separator_of(opened.dtype)
+        places = np.linspace(0, max(len(tokens) - SAMPLE, 0), SAMPLES // len(opened.shards) + 1)
+        for place in np.unique(places.astype(np.int64)).tolist():
+            found = tokens[place : place + SAMPLE].astype(np.int64)
+            largest = int(found[found != separator].max(initial=-1))
+            if largest >= tokenizer.vocabulary:
+                raise InputError(
+                    f"{opened.folder} is not of the tokenizer {tokenizer.name}",
+                    expected=f"ids below {tokenizer.vocabulary}",
+                    found=largest,
+                    do="give the tokenizer that it was made with",
+                )
+            # From a separator on: in the middle of a document tokens may depend on those before.
+            start = int((found == separator).argmax())
+            stretch = found[start + 1 :] if found[start] == separator else found
+            stretch = stretch[: int((np.append(stretch, separator) == separator).argmax())]
+            if len(stretch) > 2 * EDGE:
+                looked_at += 1
+                same += _made_again(tokenizer, stretch)
+    if same < LIKELY * looked_at:
+        logger.warning(
+            f"{opened.folder} does not look like tokens of {tokenizer.name}: of {looked_at} pieces "
+            f"{looked_at - same} are cut otherwise when their text is tokenised again. Counts will "
+            "be wrong unless it was made with this tokenizer"
+        )
+
+
+def _made_again(tokenizer: TextTokenizer, tokens: Array) -> bool:
+    """Whether a text is cut into these tokens again, but for its ends, which may be half words."""
+    again = tokenizer.encode(tokenizer.decode(tokens)).ids
+    inner = tokens[EDGE:-EDGE].astype(again.dtype).tobytes()
+    return inner in again.tobytes()
 
 
 def _shards(folder: Path) -> list[str]:
@@ -170,8 +229,29 @@ def _map(folder: Path, name: str, first: int, dtype: np.dtype[Any]) -> Shard:
         raise _damage(table, f"{count} positions of equal size", f"{len(sorted_)} bytes")
     if len(starts) % 8:
         raise _damage(offset, "numbers of 8 bytes", f"{len(starts)} bytes")
-    suffixes = SortedSuffixes(text, PackedPointers(sorted_, size), dtype)
+    _check_offsets(offset, np.frombuffer(starts, dtype="<u8"), text, width)
+    suffixes = SortedSuffixes(text, PackedPointers(sorted_, size), dtype, table, AGAIN)
     return Shard(suffixes, first, np.frombuffer(starts, dtype="<i8"), count, unit=width)
+
+
+def _check_offsets(path: Path, starts: Array, text: mmap.mmap, width: int) -> None:
+    """Offsets ascend from 0 within the text, and where they point a separator stands.
+
+    All are compared with one another, so that no document's matches count as another's; of a large
+    corpus separators are looked up for an even part, for each takes a read of its own.
+    """
+    before = -1
+    for first in range(0, len(starts), CHECKED):
+        block = starts[first : first + CHECKED]
+        if int(block[0]) <= before or (block[1:] <= block[:-1]).any():
+            raise _damage(path, "numbers that ascend", "others")
+        before = int(block[-1])
+    if not len(starts) or int(starts[0]) or before >= len(text):
+        raise _damage(path, f"numbers from 0 to below {len(text)}", "others")
+    separator = b"\xff" * width
+    for start in starts[:: max(1, len(starts) // CHECKED)].tolist():
+        if start % width or text[start : start + width] != separator:
+            raise _damage(path, "the places of separators", f"{start}, where there is none")
 
 
 def _read_unigrams(path: Path, vocabulary: int) -> Array:
@@ -189,6 +269,4 @@ def _read_unigrams(path: Path, vocabulary: int) -> Array:
 
 
 def _damage(path: Path, expected: str, found: object) -> DamageError:
-    return DamageError(
-        f"{path} is damaged", expected=expected, found=found, do="copy or build the folder again"
-    )
+    return DamageError(f"{path} is damaged", expected=expected, found=found, do=AGAIN)

@@ -85,6 +85,7 @@ class BM25(TextRanker):
     name, title = "bm25", "BM25"
     unit = "BM25 score (lexical overlap; not a cause)"
     needs = "texts"
+    costs = "an index of words once, milliseconds a query"
 
     def __init__(
         self,
@@ -118,8 +119,8 @@ class BM25(TextRanker):
     ) -> tuple[Array, Array]:
         """The best k documents for a text: positions int64 [k] and scores float32 [k], best first.
 
-        In the order of `hw.top`, ties by id, but without documents that share no word with the
-        text: for one whose words no document has, there are none.
+        In the order of `hw.top`, ties by id: only documents that share a word with the text, so for
+        one whose words no document has, there are none.
 
         Args:
             index, text: what is asked of what.

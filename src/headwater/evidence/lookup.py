@@ -1,8 +1,8 @@
 """How a window of an output is looked up in a corpus whose tokens may be another tokenizer's.
 
 With the model's own tokenizer its tokens are looked up as they are. With another one, the window's
-text is tokenised again, both as it stands inside a text (a space before it) and as it stands at the
-beginning of one; a window that ends within a word can then be missed, and the result says so.
+text is tokenised again, both as it stands after a space and after none (at the beginning of a line,
+behind a bracket); a window that ends within a word can then be missed, and the result says so.
 """
 
 from __future__ import annotations
@@ -42,25 +42,26 @@ class Lookup:
 
     Args:
         counter: the corpus.
-        encode: the corpus's tokenizer, text -> ids; None where it is the model's own.
+        forms: of the corpus's tokenizer, text -> ids without and with a space before it, none of
+            which occurs where another does; None where it is the model's own.
         name: of that tokenizer, for what the result says.
     """
 
     def __init__(
         self,
         counter: Counter,
-        encode: Callable[[str], Sequence[int]] | None = None,
+        forms: Callable[[str], Sequence[Phrase]] | None = None,
         name: str = "another tokenizer",
     ) -> None:
         self.counter = counter
-        self._encode = encode
+        self._forms = forms
         self._counts: dict[Phrase, int] = {}
-        self.manner = AS_THEY_ARE if encode is None else AGAIN.format(name=name)
+        self.manner = AS_THEY_ARE if forms is None else AGAIN.format(name=name)
 
     @property
     def own(self) -> bool:
         """Whether the corpus has the model's own tokens."""
-        return self._encode is None
+        return self._forms is None
 
     def phrases(self, tokens: Sequence[int], text: str) -> list[Phrase]:
         """The window as the corpus may hold it; none where its text has half a character inside.
@@ -68,20 +69,14 @@ class Lookup:
         The first phrase is the window as it stood in the output. No occurrence in the corpus is one
         of two of them.
         """
-        if self._encode is None:
+        if self._forms is None:
             return [tuple(tokens)]
         bare = text.strip("\ufffd").strip()
         if not bare or "\ufffd" in bare:
             return []
         spaced = text.strip("\ufffd")[:1].isspace()
-        written = (" " + bare, bare) if spaced else (bare, " " + bare)
-        first, second = (tuple(int(i) for i in self._encode(one)) for one in written)
-        if not first or not second:
-            return [one for one in (first, second) if one]
-        # A space that is a token of its own: the phrase without it counts those with it.
-        if _holds(first, second):
-            return [second]
-        return [first] if _holds(second, first) else [first, second]
+        made = list(self._forms(bare))
+        return made[::-1] if spaced else made
 
     def count(self, phrases: Sequence[Phrase]) -> int:
         """How often the corpus holds them, together."""
@@ -106,9 +101,4 @@ def lookup_in(counter: Counter, corpus: TextTokenizer, model: Any) -> Lookup:
     own = TextTokenizer.from_json(model.backend_tokenizer.to_str(), "the model's own")
     if own.fingerprint == corpus.fingerprint:
         return Lookup(counter)
-    return Lookup(counter, lambda text: corpus.encode(text).ids.tolist(), corpus.name)
-
-
-def _holds(whole: Phrase, part: Phrase) -> bool:
-    size = len(part)
-    return any(whole[i : i + size] == part for i in range(len(whole) - size + 1))
+    return Lookup(counter, corpus.spellings, corpus.name)

@@ -16,25 +16,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwater.engine.errors import DamageError, InputError
-from headwater.evidence.suffix_array import Array, SortedSuffixes
+from headwater.evidence.shard import Match, Shard
+from headwater.evidence.suffix_array import Array
+from headwater.evidence.text_places import TextMatch, TextPlaces
 from headwater.evidence.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
     from headwater.index.selection import Mask
 
 SAMPLE_IN_ORDER = 1 << 20  # of more occurrences, a sample is drawn before they are sorted
-READ = 1 << 16  # occurrences whose documents are looked up at a time
 SHORT = 64
 
 Tokens = Sequence[int] | np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Match:
-    """One occurrence: the document's position in the corpus, and the first token in it."""
-
-    position: int
-    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,63 +45,12 @@ class InfinityGram:
     next: dict[int, int]
 
 
-@dataclass(frozen=True)
-class Shard:
-    """The sorted tokens of a run of documents.
-
-    Args:
-        suffixes: text and suffix array. first: position of the first document in the corpus.
-        starts: where the separator before each document stands, in `unit`s of a token [documents].
-        end: the token after the last document.
-    """
-
-    suffixes: SortedSuffixes
-    first: int
-    starts: Array
-    end: int
-    unit: int = 1
-
-    @property
-    def documents(self) -> int:
-        """How many documents it holds."""
-        return len(self.starts)
-
-    def document(self, number: int) -> Array:
-        """The token ids of a document, counted within the shard."""
-        start = int(self.starts[number]) // self.unit + 1
-        last = number + 1 == len(self.starts)
-        end = self.end if last else int(self.starts[number + 1]) // self.unit
-        return self.suffixes.tokens[start:end].astype(np.int32)
-
-    def places(self, low: int, high: int, among: Mask | None = None) -> Iterator[Array]:
-        """Where in the text, in tokens, the suffixes of these ranks start, int64, block by block.
-
-        Args:
-            among: the documents of the corpus that are looked at; None = all.
-        """
-        for first in range(low, high, READ):
-            found = self.suffixes.positions(first, min(first + READ, high))
-            if among is not None:
-                found = found[among[self._numbers(found) + self.first]]
-            yield found
-
-    def _numbers(self, positions: Array) -> Array:
-        """Which documents places in the text are in, counted within the shard."""
-        return np.searchsorted(self.starts, positions * self.unit, side="right") - 1
-
-    def matches(self, positions: Array) -> list[Match]:
-        """Places in the text, in tokens, as documents and offsets."""
-        numbers = self._numbers(positions)
-        offsets = positions - np.asarray(self.starts[numbers], dtype=np.int64) // self.unit - 1
-        pairs = zip((numbers + self.first).tolist(), offsets.tolist(), strict=True)
-        return [Match(*pair) for pair in pairs]
-
-
 class PhraseIndex(ABC):
     """A tokenised corpus in which any phrase is counted and found exactly."""
 
     def __init__(self, tokenizer: TextTokenizer, shards: list[Shard]) -> None:
         self.tokenizer, self.shards = tokenizer, shards
+        self.texts = TextPlaces(shards, tokenizer)
 
     # -- what a kind of index knows of its documents --------------------------------------
 
@@ -153,7 +95,8 @@ class PhraseIndex(ABC):
         intervals = self._intervals(self._phrase(tokens))
         if among is None:
             return sum(high - low for low, high in intervals)
-        return sum(len(block) for block in self._blocks(intervals, among))
+        mask = self._mask(among)
+        return sum(len(block) for block in self._blocks(intervals, mask))
 
     def _blocks(self, intervals: list[tuple[int, int]], among: Mask) -> Iterator[Array]:
         for shard, interval in zip(self.shards, intervals, strict=True):
@@ -166,6 +109,7 @@ class PhraseIndex(ABC):
             InputError: see `count`.
         """
         found: list[Match] = []
+        _check_limit(limit)
         for shard, (low, high) in zip(
             self.shards, self._intervals(self._phrase(tokens)), strict=True
         ):
@@ -190,6 +134,8 @@ class PhraseIndex(ABC):
             among: the documents that are drawn from, as in `count`.
         """
         intervals = self._intervals(self._phrase(tokens))
+        _check_limit(limit)
+        among = self._checked(among)
         counts = [
             high - low if among is None else sum(len(b) for b in shard.places(low, high, among))
             for shard, (low, high) in zip(self.shards, intervals, strict=True)
@@ -225,14 +171,38 @@ class PhraseIndex(ABC):
         Returns:
             int64 [k]; all searched at once.
         """
+        return self.longest_at(tokens, starts, among)[0]
+
+    def longest_at(
+        self,
+        tokens: Tokens,
+        starts: Array | None = None,
+        among: Mask | None = None,
+        most: Array | None = None,
+    ) -> tuple[Array, Array, Array]:
+        """Like `longest_matches`, with a place of each match: the shard's number and the token in
+        its text, int64 [k]; -1 where none is at hand, as for matches in chosen documents.
+
+        Args:
+            most: tokens that are looked at from each start, int64 [k]; None = all that follow.
+        """
         ids = self._ids(tokens)
+        among = self._checked(among)
         starts = np.arange(len(ids)) if starts is None else np.asarray(starts, dtype=np.int64)
         barriers = np.append(np.flatnonzero(ids == self._unknown), len(ids))
         limits = barriers[np.searchsorted(barriers, starts)] - starts
+        limits = limits if most is None else np.minimum(limits, most)
         best = np.zeros(len(starts), dtype=np.int64)
-        for shard in self.shards if len(starts) else []:
-            best = np.maximum(best, shard.suffixes.longest(ids, starts, limits))
-        return best if among is None else self._shortened(ids, starts, best, among)
+        held, place = (np.full(len(starts), -1, dtype=np.int64) for _ in range(2))
+        for number, shard in enumerate(self.shards if len(starts) else []):
+            lengths, at = shard.suffixes.longest_at(ids, starts, limits)
+            better = (lengths > best) | ((lengths == best) & (place < 0))
+            held, place = np.where(better, number, held), np.where(better, at, place)
+            best = np.maximum(best, lengths)
+        if among is None:
+            return best, held, place
+        none = np.full(len(starts), -1, dtype=np.int64)
+        return self._shortened(ids, starts, best, among), none, none
 
     def _shortened(self, ids: Array, starts: Array, lengths: Array, among: Mask) -> Array:
         """How much of each match stands in the chosen documents; by bisection, from the left.
@@ -291,14 +261,60 @@ class PhraseIndex(ABC):
 
     # -- text -----------------------------------------------------------------------------
 
-    def count_text(self, text: str) -> int:
-        """How often a text occurs, as it is tokenised at the start of a text or after a space."""
-        return sum(self.count(phrase) for phrase in self._spellings(text))
+    def count_text(self, text: str, among: Mask | None = None) -> int:
+        """At how many places a text stands, whatever stands before and after it.
+
+        White space around the text is left out; inside, it counts as it is. A place begins and ends
+        where words do: `art` does not stand in `part`, nor in `arts`. A tokenizer that changes
+        texts (to lower case, say) finds what it makes of them.
+
+        Args:
+            among: the documents that are looked at, bool [documents]; None = all.
+
+        Raises:
+            InputError: when there is no text to look for.
+        """
+        among = self._checked(among)
+        return self.texts.count(text, among)
 
     def find_text(self, text: str, limit: int | None = None) -> list[Match]:
-        """Where a text occurs (see `count_text`), in corpus order."""
-        found = [match for p in self._spellings(text) for match in self.find(p, limit)]
-        return sorted(found)[:limit]
+        """Where a text stands (see `count_text`), in corpus order: `limit` first ones, or all.
+
+        A match is the token that the text begins in: at its first letter, at the space before it,
+        or within, after marks that the tokenizer has joined to it.
+        """
+        return [Match(one.position, one.offset) for one in self.text_matches(text, limit)]
+
+    def text_matches(self, text: str, limit: int | None = None) -> list[TextMatch]:
+        """Like `find_text`, with what `range_of` needs to tell the characters."""
+        _check_limit(limit)
+        return self.texts.matches(text, limit)
+
+    def sample_text(
+        self, text: str, limit: int, seed: int = 0, among: Mask | None = None
+    ) -> tuple[int, list[TextMatch]]:
+        """How many places a text has, and a random `limit` of them (all, when there are no more).
+
+        In corpus order, and the same for any division into shards up to a million places; beyond,
+        they are drawn by rank in the sorted suffixes.
+        """
+        _check_limit(limit)
+        among = self._checked(among)
+        return self.texts.sample(text, limit, seed, among)
+
+    def range_of(self, match: TextMatch, text: str | None = None) -> tuple[int, int]:
+        """The characters [start, end) of the document that a place is, without white space around.
+
+        Args:
+            text: that stands there; None = all that the tokens are.
+        """
+        characters = self.characters(match.position)
+        start, end = characters.range(match.offset, match.offset + match.tokens)
+        part = characters.text[start:end]
+        at = -1 if text is None else part.find(text.strip(), match.shift)
+        if text is not None and at >= 0:
+            return start + at, start + at + len(text.strip())
+        return start + len(part) - len(part.lstrip()), start + len(part.rstrip())
 
     def locate(self, match: Match, length: int) -> tuple[int, int]:
         """The characters [start, end) of the document that `length` tokens of a match are."""
@@ -317,15 +333,19 @@ class PhraseIndex(ABC):
 
     # -- phrases --------------------------------------------------------------------------
 
-    def _spellings(self, text: str) -> list[Array]:
-        """The tokens of a text, alone and after a space: most tokenizers tell these apart."""
-        first = self.tokenizer.encode(text).ids
-        if not len(first):
-            raise InputError("The text has no tokens to look for", found=repr(text[:40]))
-        spaced = self.tokenizer.encode(" " + text).ids
-        # Where the space is a token of its own, or none, these are the same occurrences.
-        same = np.array_equal(spaced[-len(first) :], first)
-        return [first] if same else [first, spaced]
+    def _checked(self, among: Mask | None) -> Mask | None:
+        """A mask that says of each document whether it takes part; None stays so."""
+        return None if among is None else self._mask(among)
+
+    def _mask(self, among: Mask) -> Mask:
+        made = np.asarray(among)
+        if made.dtype != np.bool_ or made.shape != (len(self),):
+            raise InputError(
+                "The documents to look in are not told by such a mask",
+                expected=f"bool [{len(self)}]",
+                found=f"{made.dtype} {list(made.shape)}",
+            )
+        return made
 
     def _ids(self, tokens: Tokens) -> Array:
         ids = np.asarray(tokens)
@@ -367,6 +387,11 @@ class PhraseIndex(ABC):
             return []
         phrase = self.shards[0].suffixes.bytes_of(ids)
         return [shard.suffixes.interval(phrase) for shard in self.shards]
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 0:
+        raise InputError("There is no such number of places", expected="0 or more", found=limit)
 
 
 def _picked(

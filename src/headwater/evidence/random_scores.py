@@ -34,6 +34,7 @@ class Random(Method):
     influence = False
     unit = "uniform in [0, 1) (a control; means nothing)"
     needs = "nothing"
+    costs = "next to nothing"
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed

@@ -97,11 +97,11 @@ class TextRanker(Ranker):
 
         Args:
             index, text: what is asked of what.
-            k: how many; fewer come back when fewer documents take part.
+            k: how many; fewer come back when fewer documents take part, or score other than 0.
             among: bool [documents]; None = all take part.
         """
         row = np.concatenate([rows[0] for _, rows in self._blocks(index, [text])])
-        positions = np.arange(len(row)) if among is None else np.flatnonzero(among)
+        positions = np.flatnonzero(row if among is None else row * among)
         return best(index, positions, row[positions], k)
 
 

@@ -23,6 +23,7 @@ from headwater.methods.grad_cos import GradCos
 from headwater.methods.grad_dot import GradDot
 from headwater.methods.less import LESS
 from headwater.methods.logra import LoGra
+from headwater.methods.lorif import LoRIF
 from headwater.methods.magic import MAGICOfRun
 from headwater.methods.mirrored import Mirrored
 from headwater.methods.projected_ekfac import ProjectedEKFAC
@@ -44,6 +45,7 @@ METHODS: dict[str, type[Method]] = {
         GradDot,
         LoGra,
         LRelatIF,
+        LoRIF,
         TRAK,
         EKFAC,
         KFAC,

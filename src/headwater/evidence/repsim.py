@@ -79,6 +79,7 @@ class RepSim(Ranker):
     name = "repsim"
     unit = "cosine of hidden states (similarity; not a cause)"
     needs = "a language model"
+    costs = "the model over the corpus once, without gradients; a scan"
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from headwater.evidence.encoder import PACKAGED, Encoder, load_encoder, pieces
 from headwater.evidence.ranker import TextRanker, decoder
 from headwater.evidence.texts import document_text
 from headwater.index.store import Store, prepared
+from headwater.tasks.texts import encodable
 
 if TYPE_CHECKING:
     from headwater.index.index import Index
@@ -45,6 +46,7 @@ class Dense(TextRanker):
     name = "dense"
     unit = "cosine of embeddings (similarity; not a cause)"
     needs = "texts, a sentence encoder"
+    costs = "the encoder over the corpus once, a scan"
 
     def __init__(
         self, encoder: Encoder | str | os.PathLike[str] | None = None, *, storage: str = "float16"
@@ -90,7 +92,8 @@ class Dense(TextRanker):
     def _encode(self, texts: Sequence[str], *, query: bool) -> Array:
         """Vectors of the texts; the zero vector for those without any."""
         some = [place for place, text in enumerate(texts) if text.strip()]
-        given = [texts[place] for place in some] or ["-"]  # any text tells the dimensions
+        # Where there is none, any text tells the dimensions.
+        given = [encodable(texts[place]) for place in some] or ["-"]
         found = np.asarray(self.encoder.encode(given, query=query))
         if found.ndim != 2 or len(found) != len(given):
             raise InputError(

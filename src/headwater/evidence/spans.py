@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwater.engine.errors import InputError
-from headwater.evidence.phrases import Match, PhraseIndex
+from headwater.evidence.phrases import PhraseIndex
 from headwater.evidence.relevance import Relevance
+from headwater.evidence.text_places import TextMatch
+from headwater.evidence.word_spans import first_words, word_spans
 
 if TYPE_CHECKING:
+    from headwater.evidence.tokenizer import Encoded
     from headwater.index.selection import Mask
 
 RANKINGS = ("unigram", "length")
@@ -77,8 +80,10 @@ class Part:
 
     Attributes:
         start, end: characters of the output, white space around left out. text: those.
-        tokens: how many it is.
-        count: occurrences in the corpus. log_probability: sum over tokens, natural logarithm.
+        tokens: how many it is in the output.
+        count: how often it stands in the corpus, as `count_text` says.
+        log_probability: sum over its tokens by their frequencies, natural logarithm; the first word
+            counts as it stands after a space and after none, together.
     """
 
     start: int
@@ -149,7 +154,8 @@ class Span:
         return self.documents[0].relevance if self.documents else "low"
 
 
-_Group = list[tuple[Part, list[Match]]]  # parts of one span, with their occurrences
+_Group = list[tuple[Part, list[TextMatch]]]  # parts of one span, with their occurrences
+_Place = tuple[TextMatch, str]  # one occurrence, and the words that stand there
 
 
 def trace(
@@ -171,29 +177,93 @@ def trace(
         In the order of the output; they serialise by `dataclasses.asdict`.
     """
     settings = settings or Tracing()
+    if not isinstance(verbatim, PhraseIndex):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(
+            "Spans are those of a corpus's phrases",
+            expected="a Verbatim (hw.Verbatim.open(index)) or an InfiniGram",
+            found=type(verbatim).__name__,
+        )
+    for name, given in (("output", text), ("prompt", prompt)):
+        if not isinstance(given, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(f"The {name} is no text", expected="str", found=type(given).__name__)
     encoded = verbatim.tokenizer.encode(text)
 
     def characters(first: int, end: int) -> tuple[int, int]:
         part = encoded.offsets[first:end]
         return _trimmed(text, int(part[:, 0].min()), int(part[:, 1].max()))
 
-    found = maximal_spans(verbatim, encoded.ids, settings, among)
+    found = spans_of(verbatim, text, encoded, settings, among)
     found = [span for span in found if text[slice(*characters(*span))]]  # not white space alone
     if settings.frequency is not None:
-        most, ids = settings.frequency, encoded.ids
-        found = [span for span in found if verbatim.count(ids[slice(*span)], among) <= most]
+        most = settings.frequency
+        counted = [
+            _places(verbatim, text[slice(*characters(*s))], encoded.ids[slice(*s)], settings, among)
+            for s in found
+        ]
+        found = [s for s, (count, _) in zip(found, counted, strict=True) if count <= most]
     parts: _Group = []
-    for first, end in _least_probable(verbatim, encoded.ids, found, settings):
-        ids = encoded.ids[first:end]
+    logs = dict(
+        zip(found, _log_probabilities(verbatim, text, encoded, found, settings), strict=True)
+    )
+    for first, end in _least_probable(logs, len(encoded.ids), settings):
         start, stop = characters(first, end)
-        probability = float(_log_probabilities(verbatim, ids).sum())
-        count = verbatim.count(ids, among)
-        part = Part(start, stop, text[start:stop], end - first, count, probability)
-        parts.append((part, verbatim.sample(ids, settings.documents, settings.seed, among)))
+        ids = encoded.ids[first:end]
+        count, matches = _places(verbatim, text[start:stop], ids, settings, among)
+        part = Part(start, stop, text[start:stop], end - first, count, logs[first, end])
+        parts.append((part, matches))
     return _documented(verbatim, _joined(parts, settings.merge), text, prompt, settings)
 
 
+def _places(
+    verbatim: PhraseIndex,
+    text: str,
+    ids: np.ndarray[Any, Any],
+    settings: Tracing,
+    among: Mask | None,
+) -> tuple[int, list[TextMatch]]:
+    """How often a span stands in the corpus, and where, or a sample of that.
+
+    Words are counted wherever they stand; what is not cut at words, as the tokens that it is.
+    """
+    if settings.whole_words:
+        count, found = verbatim.sample_text(text, settings.documents, settings.seed, among)
+        if count:
+            return count, found
+    sampled = verbatim.sample(ids, settings.documents, settings.seed, among)
+    matches = [TextMatch(match.position, match.offset, len(ids)) for match in sampled]
+    return verbatim.count(ids, among), matches
+
+
 # -- finding --------------------------------------------------------------------------------------
+
+
+def spans_of(
+    verbatim: PhraseIndex,
+    text: str,
+    encoded: Encoded,
+    settings: Tracing,
+    among: Mask | None = None,
+) -> list[tuple[int, int]]:
+    """Token ranges [first, end) of the maximal matching spans, in order; none within another.
+
+    From each word's start the longest match of whole words, wherever these stand (see
+    `evidence/word_spans.py`), cut after the first stop token.
+
+    Args:
+        text, encoded: the output and its tokens.
+    """
+    if not settings.whole_words:
+        return maximal_spans(verbatim, encoded.ids, settings, among)
+    if not len(encoded.ids):
+        return []
+    stops = _stops(verbatim, encoded.ids, settings)
+    return word_spans(verbatim, text, encoded, stops, settings.minimum, among)
+
+
+def _stops(
+    verbatim: PhraseIndex, ids: np.ndarray[Any, Any], settings: Tracing
+) -> np.ndarray[Any, Any]:
+    return verbatim.tokenizer.stops[ids] if settings.sentences else np.zeros(len(ids), bool)
 
 
 def maximal_spans(
@@ -202,25 +272,14 @@ def maximal_spans(
     settings: Tracing,
     among: Mask | None = None,
 ) -> list[tuple[int, int]]:
-    """Token ranges [first, end) of the maximal matching spans, in order; none within another.
-
-    From each word's start the longest match; cut after the first stop token; then shortened until
-    a word begins after it.
-    """
+    """The same of tokens as they are, whatever words they are of."""
     if not len(ids):
         return []
-    begins = (
-        verbatim.tokenizer.word_starts[ids] if settings.whole_words else np.ones(len(ids), bool)
-    )
-    stops = verbatim.tokenizer.stops[ids] if settings.sentences else np.zeros(len(ids), bool)
-    begins = np.append(begins, True)  # the output's end ends a word, and its start begins one
-    begins[0] = True
-    starts = np.flatnonzero(begins[:-1])
+    stops = _stops(verbatim, ids, settings)
+    starts = np.arange(len(ids))
     ends = starts + verbatim.longest_matches(ids, starts, among)
     cuts = np.append(np.flatnonzero(stops), len(ids)) + 1
     ends = np.minimum(ends, cuts[np.searchsorted(cuts, starts, side="right")])
-    borders = np.flatnonzero(begins)
-    ends = borders[np.searchsorted(borders, ends, side="right") - 1]
     spans: list[tuple[int, int]] = []
     reached = 0
     for first, end in zip(starts.tolist(), ends.tolist(), strict=True):
@@ -230,26 +289,39 @@ def maximal_spans(
     return spans
 
 
-def _log_probabilities(verbatim: PhraseIndex, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return np.maximum(verbatim.log_probabilities(ids), UNSEEN)
+def _log_probabilities(
+    verbatim: PhraseIndex,
+    text: str,
+    encoded: Encoded,
+    spans: list[tuple[int, int]],
+    settings: Tracing,
+) -> list[float]:
+    """Of each span; its first word is as probable as its two forms are together."""
+    one_by_one = np.maximum(verbatim.log_probabilities(encoded.ids), UNSEEN)
+    sums = np.concatenate([[0.0], np.cumsum(one_by_one)])
+    made = [float(sums[end] - sums[first]) for first, end in spans]
+    if not (settings.whole_words and spans):
+        return made
+    for number, (head, other) in enumerate(first_words(verbatim, text, encoded, spans)):
+        if other:
+            own = sums[head] - sums[spans[number][0]]
+            also = np.maximum(verbatim.log_probabilities(other), UNSEEN).sum()
+            made[number] += float(np.logaddexp(own, also) - own)
+    return made
 
 
 def _least_probable(
-    verbatim: PhraseIndex,
-    ids: np.ndarray[Any, Any],
-    spans: list[tuple[int, int]],
-    settings: Tracing,
+    spans: dict[tuple[int, int], float], tokens: int, settings: Tracing
 ) -> list[tuple[int, int]]:
-    """The K spans that are kept, in the order of the output."""
-    if not spans:
-        return []
-    keep = math.ceil(settings.density * len(ids))
+    """The K spans that are kept, in the order of the output.
+
+    Args:
+        spans: with their log probabilities. tokens: of the output.
+    """
+    keep = math.ceil(settings.density * tokens)
     if settings.ranking == "length":
-        chosen = sorted(spans, key=lambda span: span[0] - span[1])[:keep]
-    else:
-        sums = np.concatenate([[0.0], np.cumsum(_log_probabilities(verbatim, ids))])
-        chosen = sorted(spans, key=lambda span: float(sums[span[1]] - sums[span[0]]))[:keep]
-    return sorted(chosen)
+        return sorted(sorted(spans, key=lambda span: span[0] - span[1])[:keep])
+    return sorted(sorted(spans, key=lambda span: spans[span])[:keep])
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
@@ -278,15 +350,14 @@ def _documented(
     verbatim: PhraseIndex, groups: list[_Group], text: str, prompt: str, settings: Tracing
 ) -> list[Span]:
     """Spans with their documents, ranked against all that were retrieved for the output."""
-    places: list[dict[int, list[tuple[int, int]]]] = []  # of each group: document -> token ranges
-    every: dict[int, list[tuple[int, int]]] = {}
+    places: list[dict[int, list[_Place]]] = []  # of each group, by document
+    every: dict[int, list[_Place]] = {}
     for group in groups:
-        mine: dict[int, list[tuple[int, int]]] = {}
+        mine: dict[int, list[_Place]] = {}
         for part, matches in group:
             for match in matches:
-                place = (match.offset, match.offset + part.tokens)
-                mine.setdefault(match.position, []).append(place)
-                every.setdefault(match.position, []).append(place)
+                mine.setdefault(match.position, []).append((match, part.text))
+                every.setdefault(match.position, []).append((match, part.text))
         places.append(mine)
     verbatim.prefetch(list(every))
     contexts = [
@@ -310,14 +381,12 @@ def _documented(
 def _card(
     verbatim: PhraseIndex,
     position: int,
-    places: Sequence[tuple[int, int]],
+    places: Sequence[_Place],
     score: float,
     settings: Tracing,
 ) -> SpanDocument:
     """What is shown of one document for one span."""
-    characters = verbatim.characters(position)
-    text = characters.text
-    matches = sorted({_trimmed(text, *characters.range(*place)) for place in places})
+    matches = sorted({verbatim.range_of(*place) for place in places})
     snippets = _pieces(verbatim, position, places, settings.snippet)
     name, metadata = verbatim.source(position)
     inner = metadata.get("metadata")  # Dolma, which infini-gram's indexes hold, has it there
@@ -339,12 +408,12 @@ def _card(
 
 
 def _pieces(
-    verbatim: PhraseIndex, position: int, places: Sequence[tuple[int, int]], around: int
+    verbatim: PhraseIndex, position: int, places: Sequence[_Place], around: int
 ) -> list[Snippet]:
-    """The document around token ranges, half of `around` on each side; overlapping ones joined."""
+    """The document around places, half of `around` on each side; overlapping ones joined."""
     characters = verbatim.characters(position)
     half, joined = around // 2, list[tuple[int, int]]()
-    for first, end in sorted(places):
+    for first, end in sorted((m.offset, m.offset + m.tokens) for m, _ in places):
         low, high = max(first - half, 0), min(end + half, len(characters))
         if joined and low <= joined[-1][1]:
             joined[-1] = (joined[-1][0], max(joined[-1][1], high))

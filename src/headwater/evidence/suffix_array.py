@@ -13,7 +13,7 @@ import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -75,10 +75,11 @@ class WholePointers:
     """Pointers that are int32 or int64 and count tokens."""
 
     def __init__(self, data: mmap.mmap, width: int, size: int) -> None:
-        self._array = np.frombuffer(data, dtype=f"<i{size}")
+        # Unsigned: a damaged entry is far outside of the text, and not counted from its end.
+        self._array = np.frombuffer(data, dtype=f"<u{size}")
         self.scale = width
         little = sys.byteorder == "little"
-        native: Any = memoryview(data).cast("i" if size == 4 else "q") if little else self._array
+        native: Any = memoryview(data).cast("I" if size == 4 else "Q") if little else self._array
         self.sequence: Sequence[int] = native
 
     def __len__(self) -> int:
@@ -121,10 +122,20 @@ class SortedSuffixes:
     Args:
         text: the file of tokens. pointers: their suffix array.
         dtype: type of a token, with its byte order; its largest number is the separator.
+        name, remedy: what is damaged where a suffix starts outside of the text, and what to do.
     """
 
-    def __init__(self, text: mmap.mmap, pointers: Pointers, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self,
+        text: mmap.mmap,
+        pointers: Pointers,
+        dtype: np.dtype[Any],
+        name: object = "The suffix array",
+        remedy: str | None = None,
+    ) -> None:
+        self._name, self._remedy = name, remedy
         self.dtype, self.width = dtype, dtype.itemsize
+        self.order: Literal["big", "little"] = "big" if dtype.str[0] == ">" else "little"
         self._separator = separator_of(dtype)
         self.tokens = np.frombuffer(text, dtype=dtype)
         self._text, self._pointers = text, pointers
@@ -173,7 +184,30 @@ class SortedSuffixes:
 
     def positions(self, low: int, high: int) -> Array:
         """Where in the text, in tokens, the suffixes of these ranks start, int64, unsorted."""
-        return self._pointers.places(slice(low, high)) // self.width
+        found = self._pointers.places(slice(low, high)) // self.width
+        if len(found) and not 0 <= int(found.min()) <= int(found.max()) < len(self):
+            raise self._damage(int(found.max()))
+        return found
+
+    def check(self) -> None:
+        """Read all entries once: each token of the text has one.
+
+        Raises:
+            DamageError: when they are not the numbers of all tokens.
+        """
+        total = 0
+        for first in range(0, len(self._pointers), 1 << 20):
+            total += int(self.positions(first, first + (1 << 20)).sum())
+        if total != len(self) * (len(self) - 1) // 2:
+            raise self._damage("other numbers")
+
+    def _damage(self, found: object) -> DamageError:
+        return DamageError(
+            f"{self._name} is damaged",
+            expected=f"the numbers below {len(self)}, each once",
+            found=found,
+            do=self._remedy,
+        )
 
     def longest(self, phrase: Array, starts: Array, limits: Array) -> Array:
         """How many tokens of the phrase, from each start, occur together in the text.
@@ -185,30 +219,42 @@ class SortedSuffixes:
         Returns:
             int64 [k].
         """
+        return self.longest_at(phrase, starts, limits)[0]
+
+    def longest_at(self, phrase: Array, starts: Array, limits: Array) -> tuple[Array, Array]:
+        """The same, and where in the text, in tokens, one of these longest matches stands; -1 where
+        there is none, or it is longer than what was compared at once."""
         padded = np.zeros(len(phrase) + WINDOW, dtype=self.dtype)
         padded[: len(phrase)] = phrase
         near = np.minimum(limits, WINDOW)
         sought = _sliding(padded.tobytes(), len(phrase) + 1, self._window, self.width)[starts]
         found = sought.view(self.dtype).reshape(len(starts), WINDOW)
         found[np.arange(WINDOW) >= near[:, None]] = 0  # zeros sort before every continuation
-        low = self._lower_bounds(sought, near)
+        try:
+            low = self._lower_bounds(sought, near)
+        except IndexError as error:  # to check each of them would take as long as to read them
+            raise self._damage("a larger one") from error
         best = np.zeros(len(starts), dtype=np.int64)
+        at = np.full(len(starts), -1, dtype=np.int64)
         for rank in (low - 1, low):
             inside = (rank >= 0) & (rank < len(self))
             places = self._pointers.places(np.clip(rank, 0, len(self) - 1))
+            if places.max() >= len(self) * self.width:
+                raise self._damage(int(places.max()) // self.width)
             same = self._read(places).view(self.dtype).reshape(found.shape) == found
             common = np.where(same.all(axis=1), WINDOW, same.argmin(axis=1))
             left = len(self) - places // self.width
             common = np.minimum(np.minimum(common, near), left)
-            best = np.maximum(best, np.where(inside, common, 0))
+            better = inside & (common > best)
+            best, at = np.where(better, common, best), np.where(better, places // self.width, at)
         data, reached = self.bytes_of(phrase), 0
         for number in np.flatnonzero((best == WINDOW) & (limits > WINDOW)).tolist():
             start, stop = int(starts[number]), int(starts[number] + limits[number])
             if reached < stop:  # else an earlier match goes as far as this one may
                 rest = data[start * self.width : stop * self.width]
                 reached = start + self._longest(rest, int(low[number]))
-            best[number] = min(reached, stop) - start
-        return best
+            best[number], at[number] = min(reached, stop) - start, -1
+        return best, at
 
     def _lower_bounds(self, sought: Array, lengths: Array) -> Array:
         """The first rank whose suffix is not below each window, int64; all in lock step."""

@@ -12,7 +12,6 @@ import importlib.util
 import json
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -21,23 +20,25 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from headwater.engine.errors import InputError
+from headwater.engine.errors import HeadwaterError, InputError
+from headwater.engine.files import read_json
+from headwater.evidence.spelling import Spelling, joins
+from headwater.index.store import RECORD, stores
 from headwater.tasks.texts import Texts
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
     from headwater.index.index import Index
 
 FILE = "tokenizer.json"
 SMOLLM2 = "smollm2"
 WORDS = "words"
+MOST_FORMS = 1 << 18  # words whose other form is kept in memory
 
-# Written without spaces between words, so that any of their characters may begin one: Thai, Lao,
-# Myanmar, Khmer, Chinese and Japanese.
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-)
+
+_LATIN = re.compile(rb" ?[A-Za-z]+(?![A-Za-z\x80-\xff])")
+_LETTER = re.compile(rb"[A-Za-z\x80-\xff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,95 @@ class TextTokenizer:
             )
         return self.raw.decode(array.tolist(), skip_special_tokens=False)
 
+    def normal(self, text: str) -> str:
+        """A text as its tokens spell it, without white space around it."""
+        made: Any = self.raw.normalizer
+        text = _clean(text)
+        if made is not None:
+            text = made.normalize_str(text)
+        return text.replace("\u2581", " ").strip() if self._kind == "pieces" else text.strip()
+
+    def spellings(self, text: str) -> list[tuple[int, ...]]:
+        """The tokens of a text without and with a space before it, where these differ.
+
+        No occurrence in a corpus is one of two of them. White space around the text is left out.
+
+        Raises:
+            InputError: when nothing is left.
+        """
+        bare = text.strip()
+        # As it stands at the beginning of a line, where nothing belongs to it but itself.
+        made = [self._after_newline(one) for one in (bare, f" {bare}")] if bare else []
+        if not made or not all(made):
+            raise InputError("The text has no tokens to look for", found=repr(text[:40]))
+        first, spaced = made
+        # Where the space is a token of its own, or none, these are the same occurrences.
+        return [first] if spaced[-len(first) :] == first else [first, spaced]
+
+    def forms(self, words: Sequence[str]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """The tokens of each word without and with a space before it.
+
+        Empty for a form that the vocabulary does not have, or that is one token with what stands
+        before it. What was made is kept: outputs have words in common.
+        """
+        kept = self._forms
+        if len(kept) > MOST_FORMS:
+            kept.clear()
+        new = [word for word in dict.fromkeys(words) if word not in kept]
+        asked = [_clean(text) for word in new for text in (f"\n{word}", f"\n {word}")]
+        made = iter(self.raw.encode_batch(asked, add_special_tokens=False))
+        for word in new:
+            bare, spaced = (_without_newline(next(made)) or () for _ in range(2))
+            if self.unknown is not None:
+                bare, spaced = (() if self.unknown in form else form for form in (bare, spaced))
+            kept[word] = bare, spaced
+        return [kept[word] for word in words]
+
+    def word_at(self, before: bytes, rest: bytes) -> tuple[int, ...]:
+        """The tokens of the word with which `rest` begins; empty where they may be others.
+
+        Pair encoding cuts a stretch into the same tokens whatever is around it, so long as its two
+        ends are ends of tokens. A word in Latin letters is such a stretch in most vocabularies,
+        unless it goes on in other letters.
+        """
+        if self._kind != "bytes" or self.spelling is None or not self.spelling.words_end:
+            return ()
+        found = _LATIN.match(rest)
+        if found is None or (rest[:1] != b" " and _LETTER.match(before[-1:])):
+            return ()
+        word = found[0]
+        if word not in self._latin:
+            ids = tuple(self.raw.encode(word.decode(), add_special_tokens=False).ids)
+            self._latin[word] = ids if self.spelling.text(ids) == word else ()
+        return self._latin[word]
+
+    @cached_property
+    def _latin(self) -> dict[bytes, tuple[int, ...]]:
+        return {}
+
+    @cached_property
+    def _forms(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+        return {}
+
+    def _after_newline(self, text: str) -> tuple[int, ...]:
+        found = self.raw.encode(_clean(f"\n{text}"), add_special_tokens=False)
+        made = _without_newline(found)
+        return tuple(self.encode(text).ids.tolist()) if made is None else made
+
+    @cached_property
+    def spelling(self) -> Spelling | None:
+        """The bytes of each token; None where tokens do not spell the text (white space is lost),
+        and for `words`, whose tokens say by themselves where words begin and end."""
+        if self._kind not in ("bytes", "pieces"):
+            return None
+        spelled = _spelled if self._kind == "bytes" else _spelled_piece
+        pieces = [b""] * self.vocabulary
+        for token, number in self._tokens.items():
+            pieces[number] = spelled(token)
+        for token, number in self._added.items():
+            pieces[number] = token.encode()
+        return Spelling(pieces, set(self._added.values()))
+
     @cached_property
     def vocabulary(self) -> int:
         """One more than the largest token id."""
@@ -197,8 +287,22 @@ class TextTokenizer:
         return _begins_piece
 
 
+def _without_newline(found: Encoding) -> tuple[int, ...] | None:
+    """The tokens of a text that was put on a line of its own; None where one holds the newline."""
+    made: list[int] = []
+    for token, (start, end) in zip(found.ids, found.offsets, strict=True):
+        if start < 1 < end:
+            return None
+        if end > 1:
+            made.append(token)
+    return tuple(made)
+
+
 def tokenizer_of(index: Index, name: str | Path | TextTokenizer | None = None) -> TextTokenizer:
     """The tokenizer that an index's verbatim evidence is made with.
+
+    Where a tokenizer that is asked for by its name is not at hand, the index's own copy serves,
+    which lies beside phrases that were made with it.
 
     Args:
         name: None = the model's own, or for a corpus without a model `words` (see below). A
@@ -219,7 +323,7 @@ def tokenizer_of(index: Index, name: str | Path | TextTokenizer | None = None) -
 
         return words_of(index)
     if name is not None:
-        return named_tokenizer(name)
+        return _at_hand_or_kept(index, str(name), download=True)
     loaded = getattr(getattr(index, "_task", None), "tokenizer", None)
     source = index.manifest["source"].get("name")
     if hasattr(loaded, "backend_tokenizer"):
@@ -230,7 +334,32 @@ def tokenizer_of(index: Index, name: str | Path | TextTokenizer | None = None) -
             "The index does not say which tokenizer its model has",
             do="name one (tokenizer=...): a folder, a tokenizer.json, a hub name, or words",
         )
-    return _named(source, download=False)
+    return _at_hand_or_kept(index, source, download=False)
+
+
+def _at_hand_or_kept(index: Index, name: str, *, download: bool) -> TextTokenizer:
+    """A tokenizer by its name; where it is not at hand, the one of this name that the index's own
+    evidence was made with: an index is asked where its model is not, too."""
+    try:
+        return _named(name, download=download)
+    except InputError:
+        for kind, folder in stores(index.path):
+            kept = _kept(folder, name) if kind == "verbatim" else None
+            if kept is not None:
+                return kept
+        raise
+
+
+def _kept(folder: Path, name: str) -> TextTokenizer | None:
+    """The tokenizer beside phrases that were made with one of this name, if it is that one."""
+    try:
+        told = read_json(folder / RECORD)["tokenizer"]
+        if told["name"] == name:
+            found = TextTokenizer.from_file(folder / FILE, name)
+            return found if found.fingerprint == told["fingerprint"] else None
+    except (HeadwaterError, KeyError, TypeError):
+        pass  # another kind of record, or a damaged one, which `damaged_stores` names
+    return None
 
 
 def named_tokenizer(name: str | Path | TextTokenizer) -> TextTokenizer:
@@ -324,6 +453,11 @@ def _spelled(token: str) -> bytes:
     return bytes(letters.get(letter, 0) for letter in token)
 
 
+def _spelled_piece(token: str) -> bytes:
+    byte = re.fullmatch("<0x([0-9A-F]{2})>", token)
+    return bytes([int(byte[1], 16)]) if byte else token.replace("\u2581", " ").encode()
+
+
 @lru_cache(maxsize=1 << 16)
 def _begins_bytes(data: bytes) -> bool:
     """Whether a token with these first bytes begins a word; a part of a character does not."""
@@ -344,7 +478,5 @@ def _begins_piece(token: str) -> bool:
 
 @lru_cache(maxsize=1 << 16)
 def _begins_text(first: str) -> bool:
-    """Whether a first character is no letter, digit or accent (`▁`, a space, is none)."""
-    if not first or _UNSPACED.match(first):
-        return True
-    return not (first.isalnum() or unicodedata.category(first[0]).startswith("M"))
+    """Whether a first character does not go on in a word (`▁`, a space, does not)."""
+    return not joins(first)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from headwater.tasks.query import Query
 
 CANDIDATES = 200
+FEW = 1024  # documents whose features are kept in float32
 
 Array = np.ndarray[Any, Any]
 
@@ -38,9 +39,10 @@ class TwoStage(Method):
             out.
     """
 
-    name, title, additive = "two-stage", "Two-stage search", False
+    name, additive = "two-stage", False
     influence = False
     needs = "what its methods need"
+    costs = "the first method over all, the second over its candidates"
 
     def __init__(
         self,
@@ -53,6 +55,11 @@ class TwoStage(Method):
             raise InputError("There must be candidates", expected="at least 1", found=candidates)
         self.first, self.then, self.candidates = first, then, candidates
         self.features = features
+
+    @property
+    def title(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """By its parts, so that two searches can be told apart."""
+        return f"{self.then.title} on {self.first.title}'s first {self.candidates:,}"
 
     @property
     def unit(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -103,18 +110,36 @@ def candidates(
     count: int,
     among: Mask | None = None,
 ) -> list[Array]:
-    """Positions of each query's best `count` documents by `method`, int64, ascending."""
+    """Positions of each query's best `count` documents by `method`, int64, ascending.
+
+    What has nothing in common with a query by a method of resemblance is no candidate of it.
+    """
     order = index.examples.id_order
     keepers = [Keeper(count) for _ in queries]
     for first, block in method.stream(index, queries, None, among):
         positions = np.arange(first, first + block.shape[1])
+        if not method.influence:
+            block = np.where(block == 0, np.float32(np.nan), block)
         for keeper, row in zip(keepers, block, strict=True):
             keeper.offer(-row, order[positions], positions)
     return [np.sort(keeper.positions) for keeper in keepers]
 
 
-def small_index(index: Index, positions: Sequence[int], features: Features | None = None) -> Index:
+def small_index(
+    index: Index,
+    positions: Sequence[int],
+    features: Features | None = None,
+    *,
+    references: bool = False,
+) -> Index:
     """A temporary index of some documents of `index`, with features, in their order.
+
+    Only what every method reads is worked out. A few documents are kept in float32, which needs no
+    basis of their curvature and so no gradients of theirs before those that are kept.
+
+    Args:
+        features: of what is kept; None = the usual ones.
+        references: keep reference queries, too, for an answer that is to be judged.
 
     Raises:
         InputError: when the index has no model to compute gradients with.
@@ -128,6 +153,6 @@ def small_index(index: Index, positions: Sequence[int], features: Features | Non
         raise InputError("No candidate was found", expected="a query that the first stage knows")
     documents = index.documents(positions)
     rows = [{"id": one.id, **one.content} for one in documents]
-    return Index.build(
-        None, index.task, Corpus.from_documents(rows), features or Features(), Plan(skip_bad=True)
-    )
+    kept = features or Features(storage="float32" if len(rows) <= FEW else "int8")
+    plan = Plan(skip_bad=True, spectrum=False, references=references)
+    return Index.build(None, index.task, Corpus.from_documents(rows), kept, plan)

@@ -7,6 +7,7 @@ corpus, not that they caused anything.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,7 +19,8 @@ from headwater.engine.errors import DamageError, InputError
 from headwater.engine.files import write_atomic
 from headwater.engine.marks import read_mark, write_mark
 from headwater.engine.progress import Progress
-from headwater.evidence.phrases import Characters, PhraseIndex, Shard
+from headwater.evidence.phrases import Characters, PhraseIndex
+from headwater.evidence.shard import Shard
 from headwater.evidence.suffix_array import (
     Array,
     SortedSuffixes,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from headwater.index.index import Index
 
 FORMAT = 1
+CHECKED = 1 << 23  # tokens of a shard whose sorted array is checked whenever it is opened
 KEPT = 1024  # documents that are kept in memory once they were asked about
 
 
@@ -65,7 +68,7 @@ class Verbatim(PhraseIndex):
     @classmethod
     def open(
         cls,
-        index: Index,
+        index: Index | str | os.PathLike[str],
         tokenizer: str | Path | TextTokenizer | None = None,
         build: bool = True,
         shard_tokens: int = SHARD_TOKENS,
@@ -73,6 +76,7 @@ class Verbatim(PhraseIndex):
         """Open the verbatim evidence of an index, building it when it is missing.
 
         Args:
+            index: an open index, or its folder.
             tokenizer: see `tokenizer_of`; None = the model's own, or `words` without a model.
             build: False = raise where there is none yet.
             shard_tokens: most tokens in a shard, when it is built; sorting needs 10 to 20 bytes
@@ -83,6 +87,7 @@ class Verbatim(PhraseIndex):
                 or a document holds token ids that are not its own.
             DamageError: when a file is not what was written.
         """
+        index = _index(index)
         used = tokenizer_of(index, tokenizer)
         store = Store(index, "verbatim", {"format": FORMAT, "tokenizer": used.fingerprint})
         if build:
@@ -139,6 +144,20 @@ class Verbatim(PhraseIndex):
         return Characters(self.tokenizer, self.document_tokens(position), text)
 
 
+def _index(given: Index | str | os.PathLike[str]) -> Index:
+    from headwater.index.index import Index
+
+    if isinstance(given, Index):
+        return given
+    if not isinstance(given, str | os.PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(
+            "Phrases are those of an index",
+            expected="an Index, or the folder of one",
+            found=type(given).__name__,
+        )
+    return Index.open(given)
+
+
 def _build(store: Store, tokenizer: TextTokenizer, shard_tokens: int) -> None:
     dtype = token_type(tokenizer.vocabulary)
     shards = write_tokens(store.index, tokenizer, store.folder, shard_tokens)
@@ -184,6 +203,9 @@ def _map(store: Store, number: int, shard: dict[str, int], dtype: np.dtype[Any])
                 do=f"remove {store.folder}; it is built again when it is needed",
             )
     pointers = WholePointers(map_file(array), dtype.itemsize, pointer)
-    suffixes = SortedSuffixes(map_file(tokens), pointers, dtype)
+    remedy = f"remove {store.folder}; it is built again when it is needed"
+    suffixes = SortedSuffixes(map_file(tokens), pointers, dtype, array, remedy)
+    if count <= CHECKED:
+        suffixes.check()
     starts = np.memmap(offsets, dtype="<i8", mode="r") if documents else np.zeros(0, np.int64)
     return Shard(suffixes, shard["first"], starts, count - 1)

@@ -1,7 +1,8 @@
 """A tokenizer whose vocabulary is every word of a corpus, for corpora without a model.
 
-A word stands with the space before it; a mark and other white space stand alone. A text is taken as
-if a space stood before it, so that its first word is the word that it is elsewhere. Decoding gives
+A word stands with the space before it, as does a mark; other white space stands alone. In scripts
+that write no spaces between words each character is a word. A text is taken as if a space stood
+before it, so that its first word is the word that it is elsewhere. Decoding gives
 the text back letter by letter, and nothing that the corpus holds is unknown. The vocabulary is
 evidence of its own on disk: it is counted once, and again when the corpus has grown.
 """
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from headwater.engine.files import write_atomic
 from headwater.engine.progress import Progress
+from headwater.evidence.spelling import UNSPACED
 from headwater.evidence.texts import document_text
 from headwater.evidence.tokenizer import FILE, WORDS, TextTokenizer
 from headwater.index.store import Store, prepared, remove_outdated
@@ -21,7 +23,7 @@ from headwater.index.store import Store, prepared, remove_outdated
 if TYPE_CHECKING:
     from headwater.index.index import Index
 
-PATTERN = r" ?\w+| ?[^\w\s]|\s+(?!\S)|\s+"
+PATTERN = rf" ?[^\W{UNSPACED}]+| ?(?!\s)[{UNSPACED}]| ?[^\w\s]|\s+(?!\S)|\s+"
 UNKNOWN = "<unknown>"  # cannot be a piece: it is split at its marks
 
 

@@ -15,6 +15,7 @@ from headwater.engine.files import read_json, write_json
 
 FORMAT = 1
 NAME = "manifest.json"
+_DIGEST = re.compile("[0-9a-f]{32}")
 SETS = "feature_sets"  # folder of the further feature sets of an index
 
 # What every manifest holds, and its type; a shard's name is a number, so no path leads anywhere.
@@ -110,7 +111,16 @@ def require_same(found: dict[str, Any], asked: dict[str, Any], what: str) -> Non
         if found.get(field) != asked.get(field):
             raise MismatchError(
                 f"Not the index's own {what}: '{field}' differs",
-                expected=found.get(field),
-                found=asked.get(field),
+                expected=_told(found.get(field), asked.get(field)),
+                found=_told(asked.get(field), found.get(field)),
                 do="give what the index was built with, or build into another folder",
             )
+
+
+def _told(value: Any, other: Any) -> Any:
+    """A value in words: a digest says no more than that there is something."""
+    if value is None:
+        return "none"
+    if isinstance(value, str) and _DIGEST.fullmatch(value):
+        return "one" if other is None else f"another one ({value[:8]})"
+    return value

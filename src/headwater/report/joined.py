@@ -1,4 +1,4 @@
-"""Several kinds of evidence as one table: a column of ranks for each kind, never one number.
+"""Several kinds of evidence as one table: for each kind its rank and score, never one number.
 
 Words that stand in the output in the same order are set in quotation marks (« ») without colour and
 in blue with it; those that carry influence are marked as everywhere.
@@ -33,30 +33,47 @@ def picture_line(answer: Answer) -> RenderableType:
 
 
 def joined_table(answer: Answer, texts: Sequence[RenderableType]) -> RenderableType:
-    """The shown examples with their rank in each kind.
+    """The shown examples with their rank and score in each kind.
 
     Args:
         answer: with `kinds`. texts: each example's id and text, marked.
     """
+    if not answer.proponents:
+        return Text("no example has any evidence of these kinds", style="dim")
     table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim", expand=True
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+        header_style="dim",
+        expand=True,
     )
     table.add_column("", justify="right", style="dim", width=3)
     for kind in answer.kinds:
-        table.add_column(SHORT[kind], justify="right", no_wrap=True, min_width=5)
+        table.add_column(SHORT[kind], justify="right", no_wrap=True, min_width=6)
     table.add_column("example", ratio=1, overflow="fold")
     for number, (item, text) in enumerate(zip(answer.proponents, texts, strict=True), 1):
-        cells: list[RenderableType] = [str(number)]
-        cells += [_rank(item, kind) for kind in answer.kinds]
+        # What the first line names is shown in any case; its place is further down.
+        cells: list[RenderableType] = ["..." if item.out_of_turn else str(number)]
+        cells += [_cell(item, kind) for kind in answer.kinds]
         table.add_row(*cells, text)
     return table
 
 
-def _rank(item: Evidence, kind: str) -> Text:
+def _cell(item: Evidence, kind: str) -> Text:
+    """The rank, and below it the score."""
     place = item.kinds.get(kind)
     if place is None:
         return Text("-", style="dim")
-    return Text(f"{place.rank:,}", style="bold" if place.rank <= 3 else "")
+    text = Text(f"{place.rank:,}", style="bold" if place.rank <= 3 else "")
+    return text.append(f"\n{short_number(place.score)}", style="not bold dim")
+
+
+def short_number(value: float) -> str:
+    """Three digits, in at most seven characters: 0.0187, 22.3, 1.2k, -2e-05."""
+    if abs(value) >= 1e6 or 0 < abs(value) < 1e-4:
+        return f"{value:.0e}"
+    return f"{value / 1e3:.3g}k" if abs(value) >= 1e3 else f"{value:.3g}"
 
 
 def support_line(item: Evidence) -> Text:
@@ -81,8 +98,14 @@ def kind_lines(answer: Answer) -> Iterator[RenderableType]:
     yield Text()
     for kind, told in answer.kinds.items():
         name = SHORT[kind]
-        line = Text.assemble((f"{name:<6}", "bold"), (f"{told.title}: {told.note}", "dim"))
-        yield line
+        unit = told.unit.partition(" (")[0].removeprefix(f"{told.title} ")
+        measured = "" if unit == "score" else f", {unit}"
+        said = f"{told.title}{measured}: {told.note}"
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(width=5)
+        grid.add_column(overflow="fold")
+        grid.add_row(Text(name, style="bold"), Text(said, style="dim"))
+        yield grid
 
 
 def _span(span: dict[str, Any]) -> Group:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from headwater.engine.files import write_atomic
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def json_text(value: Any, **options: Any) -> str:
+    """JSON as UTF-8 can hold it: half of a surrogate pair is written as an escape."""
+    text = json.dumps(value, ensure_ascii=False, **options)
+    return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
 
 
 def write_lines(path: Path, rows: Sequence[Any]) -> None:
@@ -17,7 +26,7 @@ def write_lines(path: Path, rows: Sequence[Any]) -> None:
     Raises:
         InputError, ResourceError: when the file cannot be written; then it is as it was before.
     """
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    lines = "".join(json_text(row) + "\n" for row in rows)
     write_atomic(path, lambda temporary: _text(temporary, lines))
 
 

@@ -1,6 +1,8 @@
-"""What was memorised, as terminal tables: by domain with the control beside it, and by category."""
+"""What was memorised, as terminal tables: beside the controls, by domain, and by category."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Group as Lines
@@ -12,7 +14,8 @@ from headwater.evidence.chance import KINDS
 from headwater.evidence.memorization import CATEGORIES, Group, Memorization, Window
 from headwater.report.words import printable
 
-BAR = 12  # characters of the longest bar
+BAR = 20  # characters that are all windows
+SCALE = f"0 %{'100 %':>{BAR - 3}}"  # over the bars
 EXAMPLES = 3  # of each category
 STYLES = {"synthetic": "dim", "memorised": "green", "segmental": "yellow", "frequent": "red"}
 CAVEAT = (
@@ -21,15 +24,20 @@ CAVEAT = (
 )
 
 
-def memorization_report(found: Memorization) -> RenderableType:
-    """The whole result; print it with a `rich.console.Console`."""
+def memorization_report(found: Memorization, ids: Sequence[str] = ()) -> RenderableType:
+    """The whole result; print it with a `rich.console.Console`.
+
+    Args:
+        ids: of the prompts, by their number; left out, they are called by that.
+    """
     whole = found.groups[0]
     parts: list[RenderableType] = [_head(found, whole)]
     if whole.windows:
-        parts += [_prompt_line(whole), Text(), _domains(found.groups)]
-        parts += [_title("against chance"), _controls(whole)]
+        parts += [_prompt_line(whole), _title("against chance"), _controls(whole)]
+        if len(found.groups) > 1:
+            parts += [_title("by domain"), _domains(found.groups[1:])]
         parts += [_title("by how often the corpus holds a window"), _categories(whole)]
-        parts += [_title("examples"), *_examples(found)]
+        parts += [_title("examples"), *_examples(found, ids)]
     parts.append(Text())
     parts += [Text(f"note: {printable(note)}", style="dim") for note in notes(found)]
     return Lines(*parts)
@@ -38,10 +46,16 @@ def memorization_report(found: Memorization) -> RenderableType:
 def notes(found: Memorization) -> list[str]:
     """What a reader of the numbers should know."""
     made = [f"Looked up: {found.manner}."]
-    if found.groups[0].windows:
-        made.append("Intervals: 95 %, from drawing the prompts again.")
+    whole = found.groups[0]
+    if whole.windows:
+        if whole.match.low is not None:
+            made.append("Intervals: 95 %, from drawing the prompts again.")
+        else:
+            made.append("No intervals: they come from drawing prompts, and one has all windows.")
         made.append("Other, replaced, shuffled: windows of equal unigram probability.")
-        made.append("Alone: median perplexity of the windows without their context.")
+        made.append(
+            "Alone: median perplexity (mean of 1 / p) of the windows without their context."
+        )
     if found.unreadable:
         made.append(f"{found.unreadable:,} windows left out: half a character inside.")
     made.append(CAVEAT)
@@ -81,13 +95,23 @@ def _prompt_line(whole: Group) -> Text:
     return text
 
 
+def _controls(whole: Group) -> Table:
+    table = _table("", "in the corpus", "fewer than the windows")
+    table.add_row(Text("the windows", style="bold"), str(whole.match), "")
+    for kind, meaning in KINDS.items():
+        control = whole.controls[kind]
+        name = Text(f"{kind}  ").append(meaning, style="dim")
+        table.add_row(name, str(control.rate), str(control.difference))
+    return table
+
+
 def _domains(groups: list[Group]) -> Table:
     """In each row the windows, and beside them the control's rates."""
     table = _table("", "windows", "run", "in the corpus", *KINDS)
     for group in groups:
         chance = [group.controls[kind].rate.value for kind in KINDS]
         table.add_row(
-            Text("all", style="bold") if group.name is None else Text(printable(group.name)),
+            Text(printable(group.name or "")),
             f"{group.windows:,}",
             "-" if group.run is None else f"{group.run:.1f}",
             str(group.match),
@@ -96,19 +120,10 @@ def _domains(groups: list[Group]) -> Table:
     return table
 
 
-def _controls(whole: Group) -> Table:
-    table = _table("", "in the corpus", "fewer than the windows")
-    for kind, meaning in KINDS.items():
-        control = whole.controls[kind]
-        name = Text(f"{kind}  ").append(meaning, style="dim")
-        table.add_row(name, str(control.rate), str(control.difference))
-    return table
-
-
 def _categories(whole: Group) -> Table:
-    table = _table("", "found", "windows", "share", "alone", "")
+    table = _table("", "found", "windows", "share", SCALE, "alone")
+    table.columns[4].justify = "left"
     bounds = [*list(CATEGORIES.values())[1:], None]
-    most = max(share.windows for share in whole.categories.values())
     for (name, least), end in zip(CATEGORIES.items(), bounds, strict=True):
         share = whole.categories[name]
         table.add_row(
@@ -116,14 +131,17 @@ def _categories(whole: Group) -> Table:
             _bounds(least, end),
             f"{share.windows:,}",
             str(share.share),
-            "-" if share.standalone is None else _short(share.standalone[1]),
-            Text("█" * round(BAR * share.windows / most), style=STYLES[name]),
+            Text("█" * round(BAR * share.windows / whole.windows), style=STYLES[name]),
+            "-" if share.standalone is None else _perplexity(share.standalone[1]),
         )
     return table
 
 
-def _short(value: float) -> str:
-    return f"{value:.3g}" if value < 1e5 else f"{value:.0e}"
+def _perplexity(value: float) -> str:
+    """In plain figures: up to two places, none above a hundred, and no exponents."""
+    if value < 100:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if value < 1e6 else f"{value / 1e6:,.0f} million"
 
 
 def _bounds(least: int, end: int | None) -> str:
@@ -132,17 +150,19 @@ def _bounds(least: int, end: int | None) -> str:
     return str(least) if end == least + 1 else f"{least}-{end - 1}"
 
 
-def _examples(found: Memorization) -> list[Text]:
+def _examples(found: Memorization, ids: Sequence[str]) -> list[Text]:
     lines: list[Text] = []
     for name, windows in found.examples(EXAMPLES).items():
-        lines += [_example(name, window) for window in windows]
+        for window in windows:
+            prompt = ids[window.prompt] if ids else str(window.prompt)
+            lines.append(_example(name, window, printable(prompt)))
     return lines
 
 
-def _example(name: str, window: Window) -> Text:
+def _example(name: str, window: Window, prompt: str) -> Text:
     line = Text(f"{name:<10}", style=STYLES[name], no_wrap=True, overflow="ellipsis")
     line.append(f"{window.count:>7,} x  ", style="default")
     line.append(repr(printable(window.text)), style="bold default")
     start, end = window.characters
-    place = f"  prompt {window.prompt + 1}, sample {window.sample + 1}, characters {start}-{end}"
+    place = f"  prompt {prompt}, sample {window.sample}, characters {start}-{end}"
     return line.append(place, style="dim")

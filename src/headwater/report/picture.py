@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from headwater.answer.answer import Answer
 from headwater.engine.files import write_atomic
 from headwater.report.terminal import render
+from headwater.report.words import printable
 
 WIDTH = 100  # columns
 
@@ -38,7 +39,7 @@ def write_svg(path: Path, answer: Answer, width: int = WIDTH) -> None:
     Raises:
         InputError, ResourceError: when the file cannot be written.
     """
-    text = svg(render(answer), f"headwater ask: {answer.query}", width)
+    text = svg(render(answer), f"headwater ask: {printable(answer.query)}", width)
     write_atomic(path, lambda temporary: _text(temporary, text))
 
 

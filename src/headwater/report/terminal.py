@@ -61,7 +61,9 @@ def _parts(answer: Answer, *, plain: bool) -> Iterator[RenderableType]:
     sides = [("opposes", "without these the words would be more likely", answer.opponents, -1)]
     if answer.kinds:
         texts = [_joined_example(item, plain=plain) for item in answer.proponents]
-        yield Text.assemble(("\nevidence", "bold"), ("  rank by each kind, fused order", "dim"))
+        told = f"  {answer.order()}; of each kind its rank and score"
+        told = told if answer.proponents else ""
+        yield Text.assemble(("\nevidence", "bold"), (told, "dim"))
         yield joined_table(answer, texts)
     else:
         meaning = "without these the words would be less likely"
@@ -77,7 +79,9 @@ def _parts(answer: Answer, *, plain: bool) -> Iterator[RenderableType]:
     if answer.kinds:
         yield from kind_lines(answer)
     yield Text()
-    yield _legend(answer, plain=plain)
+    legend = _legend(answer, plain=plain)
+    if legend.plain:
+        yield legend
     for note in answer.notes:
         yield Text(f"note: {printable(note)}", style="dim")
 
@@ -104,10 +108,20 @@ def _header(answer: Answer) -> Panel:
     facts: list[str] = []
     if answer.probability is not None:
         facts.append(f"probability {probability(answer.probability)}")
-    facts += [answer.title, f"score = {answer.unit}", f"{answer.examples:,} examples"]
+    facts.append(answer.title)
+    if not answer.kinds:
+        facts.append(answer.order())
+    facts.append(_how_many(answer))
     title = None if answer.name is None else Text(printable(answer.name))
     body = Group(query, Text(" · ".join(facts), style="dim"))
     return Panel(body, box=box.ROUNDED, title=title, title_align="left", border_style="dim")
+
+
+def _how_many(answer: Answer) -> str:
+    if answer.candidates_of is None:
+        return f"{answer.examples:,} examples"
+    candidates = "candidate" if answer.examples == 1 else "candidates"
+    return f"influence of {answer.examples:,} {candidates} of {answer.candidates_of:,} examples"
 
 
 def probability(value: float) -> str:
@@ -119,7 +133,10 @@ def probability(value: float) -> str:
 
 def _judgement(answer: Answer) -> Padding:
     styles = {True: "green", False: "yellow", None: "dim"}
-    text = Text(answer.judgement.summary, style=styles[answer.judgement.stands_out])
+    said = answer.judgement.summary
+    if answer.picture is not None:  # one of several verdicts
+        said = f"By influence, {said[0].lower()}{said[1:]}"
+    text = Text(said, style=styles[answer.judgement.stands_out])
     return Padding(text, (0, 1))
 
 
@@ -161,6 +178,8 @@ def _head(item: Evidence) -> Text:
     head.append(printable(item.id), style="cyan")
     if item.duplicates:
         head.append(f"  (+{len(item.duplicates)} same)", style="yellow")
+    if item.out_of_turn:
+        head.append("  (further down; named above)", style="dim")
     values = [f"{k}={v}" for k, v in item.metadata.items() if _short(v)]
     if values:
         head.append("  " + printable(" ".join(values[:COLUMNS])), style="dim")

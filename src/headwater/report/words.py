@@ -18,7 +18,8 @@ AHEAD = 60  # characters searched for a token that does not follow at once
 LONGEST_WORD = 40  # characters; what is longer (a script without spaces) is no word
 
 _WORD = re.compile(r"\w+")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# Control characters, marks of direction, and halves of surrogate pairs, which have no UTF-8 form.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from headwater.engine.errors import InputError
+from headwater.tasks.texts import encodable
 
 IGNORED = -100
 
@@ -60,7 +61,8 @@ class Encoder:
 
     def texts(self, texts: Sequence[str]) -> list[Encoded]:
         """Plain texts; every token is labelled."""
-        batch = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        ready = [encodable(text) for text in texts]
+        batch = self.tokenizer(ready, add_special_tokens=False, verbose=False)["input_ids"]
         return [self._whole(ids, None, close=True) for ids in batch]
 
     def pair(self, prompt: str, completion: str, *, close: bool = True) -> Encoded:
@@ -103,7 +105,7 @@ class Encoder:
     ) -> Encoded:
         """`text` with the tokens labelled that touch one of the character `spans`."""
         encoded = self.tokenizer(
-            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+            encodable(text), add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
         ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
         merged = False

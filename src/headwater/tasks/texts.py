@@ -41,3 +41,11 @@ class Texts:
     def describe(self) -> dict[str, Any]:
         """What a manifest says of it."""
         return {"kind": self.kind}
+
+
+def encodable(text: str) -> str:
+    """`text`, as long as before; half of a surrogate pair, which has no UTF-8 form, becomes `?`.
+
+    A command line that is no UTF-8 holds such halves, and tokenizers refuse them.
+    """
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
