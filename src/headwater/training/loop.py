@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,22 +70,19 @@ def train(
     losses: list[float] = []
     saved: list[Checkpoint] = []
     folder = None if out is None else Path(out)
-    was_training = task.model.training
     bar = Progress("training", total if progress else None, "step")
     with torch.random.fork_rng(devices=_cuda_devices(trained)), bar:
         torch.manual_seed(recipe.seed)
-        task.model.train(recipe.dropout)
-        try:
+        with _in_mode(task.model, recipe.dropout):
             for step, batch in enumerate(batches(len(chunks), recipe, total), start=1):
                 for group in optimizer.param_groups:
                     group["lr"] = rates[step - 1]
+                names = [owners[i] for i in batch]
+                given = None if weights is None else [weights.get(name, 1) for name in names]
                 try:
-                    share = (
-                        None if weights is None else [weights.get(owners[i], 1.0) for i in batch]
-                    )
-                    loss = _step(task, [chunks[i] for i in batch], optimizer, recipe, share)
+                    loss = _step(task, [chunks[i] for i in batch], optimizer, recipe, given)
                 except _NotFiniteError as error:
-                    raise error.told(step, [owners[i] for i in batch]) from None
+                    raise error.told(step, names) from None
                 losses.append(loss)
                 if on_step is not None:
                     on_step(step, loss)
@@ -92,12 +90,20 @@ def train(
                     bar.advance(1, f"loss {loss:.2f}")
                 if folder is not None and step in keep:
                     saved.append(_save(folder, task, optimizer, step, rates[step - 1]))
-        finally:
-            task.model.train(was_training)
     run = TrainingRun(tuple(saved), total, recipe, tuple(rates), tuple(losses))
     if folder is not None:
         _write_run(folder, run)
     return run
+
+
+@contextmanager
+def _in_mode(model: torch.nn.Module, training: bool) -> Generator[None]:
+    before = model.training
+    model.train(training)
+    try:
+        yield
+    finally:
+        model.train(before)
 
 
 def make_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
