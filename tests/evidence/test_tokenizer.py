@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import headwater as hw
 from headwater.engine.errors import InputError
-from headwater.evidence.tokenizer import TextTokenizer, tokenizer_of
+from headwater.evidence.named_tokenizer import tokenizer_of
+from headwater.evidence.tokenizer import TextTokenizer
 from headwater.evidence.verbatim import Verbatim
 from headwater.evidence.words import word_tokenizer
 from models import SENTENCES, byte_tokenizer, tiny_llama

@@ -22,7 +22,9 @@ from typing import Any
 import numpy as np
 
 from headwater.engine.errors import DamageError, InputError
-from headwater.evidence.phrases import Characters, PhraseIndex, Tokens
+from headwater.evidence.characters import Characters
+from headwater.evidence.named_tokenizer import named_tokenizer
+from headwater.evidence.phrases import PhraseIndex, Tokens
 from headwater.evidence.shard import Shard
 from headwater.evidence.suffix_array import (
     Array,
@@ -32,7 +34,7 @@ from headwater.evidence.suffix_array import (
     separator_of,
 )
 from headwater.evidence.token_store import count_tokens, token_type
-from headwater.evidence.tokenizer import TextTokenizer, named_tokenizer
+from headwater.evidence.tokenizer import TextTokenizer
 
 AGAIN = "copy or build the folder again"
 CHECKED = 1 << 16  # offsets whose separators are looked up

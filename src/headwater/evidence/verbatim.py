@@ -19,7 +19,9 @@ from headwater.engine.errors import DamageError, InputError
 from headwater.engine.files import write_atomic
 from headwater.engine.marks import read_mark, write_mark
 from headwater.engine.progress import Progress
-from headwater.evidence.phrases import Characters, PhraseIndex
+from headwater.evidence.characters import Characters
+from headwater.evidence.named_tokenizer import tokenizer_of
+from headwater.evidence.phrases import PhraseIndex
 from headwater.evidence.shard import Shard
 from headwater.evidence.suffix_array import (
     Array,
@@ -37,7 +39,7 @@ from headwater.evidence.token_store import (
     token_type,
     write_tokens,
 )
-from headwater.evidence.tokenizer import FILE, TextTokenizer, tokenizer_of
+from headwater.evidence.tokenizer import FILE, TextTokenizer
 from headwater.index.store import Store, prepared
 
 if TYPE_CHECKING:
