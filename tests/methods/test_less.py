@@ -20,6 +20,7 @@ from headwater.training.recipe import Recipe
 from headwater.training.run import Checkpoint, TrainingRun
 from models import brute_force, byte_tokenizer, naive_loss, tiny_gpt2
 from small_net import LAYERS, N, matrices, rows, task
+from small_run import SmallRun
 
 CLOSE = 1e-6  # scores are float32
 BETAS = (0.8, 0.95)
@@ -34,14 +35,11 @@ RECIPE = Recipe(
 )
 
 
-class Trained:
+class Trained(SmallRun):
     """A run with Adam's states, its index and two queries."""
 
     def __init__(self, folder: Path) -> None:
-        corpus = hw.Corpus.from_columns(rows(), ids=[f"z{i}" for i in range(N)])
-        self.task = task()
-        self.run = train(self.task, corpus, RECIPE, out=folder, progress=False)
-        self.index = hw.Index.build(None, self.task, corpus, None)
+        super().__init__(folder, RECIPE)
         asked = rows(9)
         self.asked = [(asked["x"][i], asked["y"][i]) for i in (7, 8)]
         self.queries = [hw.Query(columns={"x": x, "y": y}) for x, y in self.asked]

@@ -14,11 +14,11 @@ from headwater.engine.errors import InputError
 from headwater.methods.ekfac import EKFAC
 from headwater.methods.source import SOURCE, Segment
 from headwater.methods.tracin import TracInCP
-from headwater.training.loop import train
 from headwater.training.recipe import Recipe
 from headwater.training.run import Checkpoint, TrainingRun
 from headwater.training.schedule import rate_sums
 from small_net import LAYERS, N, dense, matrices, rows, task
+from small_run import SmallRun
 
 CLOSE = 1e-6  # scores are float32
 RECIPE = Recipe(
@@ -32,25 +32,14 @@ RECIPE = Recipe(
 )
 
 
-class Trained:
+class Trained(SmallRun):
     """A run with its index, its query, and the models of its checkpoints."""
 
     def __init__(self, folder: Path) -> None:
-        corpus = hw.Corpus.from_columns(rows(), ids=[f"z{i}" for i in range(N)])
-        self.task = task()
-        self.run = train(self.task, corpus, RECIPE, out=folder, progress=False)
-        self.index = hw.Index.build(None, self.task, corpus, None)
+        super().__init__(folder, RECIPE)
         asked = rows(9)
         self.x, self.y = asked["x"][8], asked["y"][8]
         self.query = hw.Query(columns={"x": self.x, "y": self.y})
-
-    def models(self, checkpoints: Any) -> list[hw.Task]:
-        made: list[hw.Task] = []
-        for checkpoint in checkpoints:
-            one = task()
-            checkpoint.load_into(one.model)
-            made.append(one)
-        return made
 
     def flat(self, one: hw.Task, x: Any, y: Any) -> dict[str, torch.Tensor]:
         return {name: g.reshape(-1) for name, g in matrices(one, x, y).items()}

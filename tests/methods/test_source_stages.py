@@ -19,11 +19,11 @@ import small_net
 from headwater.engine.errors import InputError
 from headwater.gradients.matrices import Layers, Scale
 from headwater.methods.source import SOURCE, Segment
-from headwater.training.loop import train
 from headwater.training.recipe import Recipe
 from headwater.training.run import Checkpoint, TrainingRun
 from headwater.training.schedule import rate_sums
 from small_net import LAYERS, N, dense, factors_by_hand, matrices, rows, task
+from small_run import SmallRun
 
 CLOSE = 1e-6  # scores are float32
 BETAS = (0.8, 0.95)
@@ -39,25 +39,14 @@ RECIPE = Recipe(
 )
 
 
-class Trained:
+class Trained(SmallRun):
     """A run of Adam with its index and its query."""
 
     def __init__(self, folder: Path) -> None:
-        corpus = hw.Corpus.from_columns(rows(), ids=[f"z{i}" for i in range(N)])
-        self.task = task()
-        self.run = train(self.task, corpus, RECIPE, out=folder, progress=False)
-        self.index = hw.Index.build(None, self.task, corpus, None)
+        super().__init__(folder, RECIPE)
         asked = rows(9)
         self.asked = asked["x"][8], asked["y"][8]
         self.query = hw.Query(columns={"x": asked["x"][8], "y": asked["y"][8]})
-
-    def models(self, checkpoints: Any) -> list[hw.Task]:
-        made: list[hw.Task] = []
-        for checkpoint in checkpoints:
-            one = task()
-            checkpoint.load_into(one.model)
-            made.append(one)
-        return made
 
     def score(self, method: SOURCE) -> Any:
         return hw.scores(self.index, self.query, method=method)[0]

@@ -202,7 +202,7 @@ def _in_process(trial: Trial) -> Trial | None:
     """Train a trial in a forked process; gives it back where that failed."""
     try:
         _banks[-1].one(trial)
-    except Exception:
+    except Exception:  # whatever it is: the parent runs into it again, and raises it
         return trial
     return None
 
