@@ -20,6 +20,16 @@ def test_all_methods_are_listed_with_what_they_need(hw: Command) -> None:
     assert "source --run FOLDER" in " ".join(table.split())
 
 
+def test_one_method_with_its_parameters(hw: Command) -> None:
+    said = hw("methods", "source").out
+    assert "--set segments=...  int, default 3" in said
+    assert "--run FOLDER" in said
+    assert "--set run" not in said
+    found = hw("methods", "ekfac", "--json").json
+    assert {"name": "examples", "type": "int | None", "default": "100000"} in found["parameters"]
+    assert "There is no such method" in hw("methods", "ekfak").error
+
+
 @pytest.mark.parametrize("name", ["source", "tracin"])
 def test_what_is_lacking_is_told(hw: Command, built: Path, tmp_path: Path, name: str) -> None:
     asked = ("ask", built, "The capital of Peru is", " Lima", "--method", name)

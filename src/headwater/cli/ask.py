@@ -49,6 +49,7 @@ def ask(
     mixing: o.Mixing = None,
     run: o.Run = None,
     base: o.Base = None,
+    setting: o.Settings = None,
     evidence: Kinds = None,
     fusion: o.Fused = "rrf",
     candidates: o.Candidates = None,
@@ -85,9 +86,7 @@ def _answers(given: dict[str, Any]) -> list[Answer]:
 
     asked = _asked(given["prompt"], given["completion"], given["instead_of"], given["queries"])
     options: dict[str, Any] = {
-        "method": q.choose_method(
-            *(given[n] for n in ("method", "eval_queries", "damping", "mixing", "run", "base"))
-        ),
+        "method": q.method_given(given),
         "ids": q.read_ids(given["ids"]),
         "groups": q.parse_groups(given["where"]),
         "evidence": None if given["evidence"] is None else q.parse_kinds(given["evidence"]),
@@ -150,6 +149,12 @@ def _complete(answer: Answer, options: dict[str, Any]) -> None:
         given = options[flag[2:].replace("-", "_")]
         if flag in flags and flags[flags.index(flag) + 1] == name:
             flags[flags.index(flag) + 1] = str(given)
+    for name in ("damping", "run", "base"):  # as they were typed
+        if f"--{name}" in flags and options[name] is not None:
+            flags[flags.index(f"--{name}") + 1] = str(options[name])
+    if options["setting"]:
+        flags += [word for one in options["setting"] for word in ("--set", one)]
+        answer.reproduce.pop("left_out", None)  # that is what was set
     for name in ("trust_remote_code", "trust_model"):
         if options.get(name):
             flags.insert(0, f"--{name.replace('_', '-')}")

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from typing import Annotated, Any
+
+import typer
 
 from headwater.cli import options as o
-from headwater.cli.output import console, emit_lines
+from headwater.cli.output import console, emit, emit_lines
+from headwater.engine.errors import InputError
 
 
-def methods(*, json: o.Json = False) -> None:
+# Parameters with an option of their own; the others are set by name.
+OWN = {"run": "--run FOLDER", "base": "--base FOLDER", "eval_queries": "--eval-queries FILE"}
+
+
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One of them, with its parameters.")] = None,
+    *,
+    json: o.Json = False,
+) -> None:
     """List the methods: what each needs and costs, its unit, whether its scores may be summed."""
     from headwater.evidence.rankers import METHODS, required
 
+    if name is not None:
+        _one(name, as_json=json)
+        return
     rows: list[dict[str, Any]] = [
         {
             "name": name,
@@ -29,6 +44,34 @@ def methods(*, json: o.Json = False) -> None:
         emit_lines(rows)
         return
     _show(rows)
+
+
+def _one(name: str, *, as_json: bool) -> None:
+    """A method's parameters (those of `--set`) with their defaults, and what they mean."""
+    from headwater.evidence.rankers import METHODS, options_of
+
+    if name not in METHODS:
+        raise InputError("There is no such method", expected=", ".join(METHODS), found=name)
+    kind = METHODS[name]
+    given = inspect.signature(kind).parameters
+    parameters = [
+        {
+            "name": one,
+            "type": str(given[one].annotation),
+            "default": None if given[one].default is given[one].empty else str(given[one].default),
+        }
+        for one in options_of(name)
+    ]
+    told = inspect.cleandoc(kind.__doc__ or "")
+    if as_json:
+        emit({"name": name, "title": kind.title, "about": told, "parameters": parameters})
+        return
+    out = console()
+    out.print(f"{name}: {told}", markup=False, highlight=False)
+    for one in parameters:
+        default = "needed" if one["default"] is None else f"default {one['default']}"
+        flag = OWN.get(one["name"], f"--set {one['name']}=...")
+        out.print(f"  {flag}  {one['type']}, {default}", markup=False, highlight=False)
 
 
 def _said(method: Any, attribute: str, otherwise: str) -> str:

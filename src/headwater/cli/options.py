@@ -112,6 +112,14 @@ EvalQueries = Annotated[
         metavar="FILE", help="Held-out queries of the same template, for TrackStar's task Hessian."
     ),
 ]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any other parameter of the method, such as segments=3 of source. Repeatable.",
+    ),
+]
 Damping = Annotated[
     float | None, typer.Option(help="Of the curvature, relative to its mean eigenvalue.")
 ]

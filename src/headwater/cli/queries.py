@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,22 +88,32 @@ def choose_method(
     mixing: float | None = None,
     run: str | None = None,
     base: str | None = None,
+    settings: Sequence[str] | None = None,
 ) -> Method | None:
     """The method of this name with its options; None = the default of what is asked.
 
     Raises:
         InputError: for an unknown name, or options that are not the method's.
     """
-    from headwater.evidence.rankers import method_by_name, parts_of
+    from headwater.curvature.damping import RelativeDamping
+    from headwater.evidence.rankers import annotation, method_by_name, parts_of
 
+    more = parse_settings(settings)
+    alone = parts_of(name or "trackstar")[0]
+    relative = damping is not None and "Damping" in annotation(alone, "damping")
     given: dict[str, Any] = {
-        "damping": damping,
+        # Where a method takes a bare number as absolute, the command's is relative all the same.
+        "damping": RelativeDamping(damping) if relative and damping is not None else damping,
         "mixing": mixing,
         "eval_queries": eval_queries,
         "run": run,
         "base": base,
     }
     options = {option: value for option, value in given.items() if value is not None}
+    twice = sorted(options.keys() & more.keys())
+    if twice:
+        raise InputError(f"--set {twice[0]} and --{twice[0].replace('_', '-')} are one option")
+    options |= more
     if name is None and not options:
         return None
     name = name or "trackstar"
@@ -120,6 +131,33 @@ def choose_method(
 
         options["run"] = TrainingRun.open(run)
     return method_by_name(name, **options)
+
+
+def method_given(given: Mapping[str, Any]) -> Method | None:
+    """`choose_method` by the names of a command's parameters."""
+    names = ("method", "eval_queries", "damping", "mixing", "run", "base", "setting")
+    return choose_method(*(given[name] for name in names))
+
+
+def parse_settings(given: Sequence[str] | None) -> dict[str, Any]:
+    """`["segments=3", "fast=true"]` -> {"segments": 3, "fast": True}; what is not JSON is text.
+
+    Raises:
+        InputError: for what is not NAME=VALUE, or a name that comes twice.
+    """
+    found: dict[str, Any] = {}
+    for one in given or ():
+        name, equals, value = one.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not name.isidentifier():
+            raise InputError("A setting is not understood", expected="NAME=VALUE", found=repr(one))
+        if name in found:
+            raise InputError(f"--set {name} is given twice")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
 
 
 def read_ids(path: Path | None) -> list[str] | None:

@@ -32,6 +32,7 @@ def rank(
     mixing: o.Mixing = None,
     run: o.Run = None,
     base: o.Base = None,
+    setting: o.Settings = None,
     modules: o.Modules = None,
     ids: o.Ids = None,
     where: o.Where = None,
@@ -74,8 +75,7 @@ def _ranked(given: dict[str, Any]) -> tuple[list[Ranked], Method]:
     from headwater.methods.scoring import ranking_method
 
     asked = q.read_queries(given["queries"])
-    named = (given[name] for name in ("method", "eval_queries", "damping", "mixing", "run", "base"))
-    method = q.choose_method(*named) or ranking_method(given["by"])
+    method = q.method_given(given) or ranking_method(given["by"])
     options = {name: given[name] for name in ("by", "keep", "modules")}
     options |= {"ids": q.read_ids(given["ids"]), "groups": q.parse_groups(given["where"])}
     opening = ("model", "trust_model", "trust_remote_code", "device")

@@ -112,6 +112,13 @@ def required(name: str) -> list[str]:
     return [one for one in options_of(name) if given[one].default is inspect.Parameter.empty]
 
 
+def annotation(name: str, option: str) -> str:
+    """How the type of a single method's option is written; empty where there is none."""
+    if name not in METHODS or not takes(name, option):
+        return ""
+    return str(inspect.signature(METHODS[name]).parameters[option].annotation)
+
+
 def takes(name: str, option: str) -> bool:
     """Whether a single method has this option."""
     return option in options_of(name)
@@ -141,7 +148,28 @@ def _made(name: str, options: dict[str, object]) -> Method:
             expected=METHODS[name].needs,
             do="name it: " + ", ".join(f"--{one} FOLDER" for one in lacking),
         )
+    for key, value in mine.items():
+        _check_type(name, key, value)
     return METHODS[name](**mine)
+
+
+def _check_type(name: str, option: str, value: object) -> None:
+    """Refuse what its default says is of the wrong kind; the method itself checks the rest."""
+    default = inspect.signature(METHODS[name]).parameters[option].default
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    numeric = set(annotation(name, option).split(" | ")) <= {"int", "float", "None", "Damping"}
+    fits = {
+        bool: isinstance(value, bool),
+        int: number and isinstance(value, int),
+        float: number,
+        str: isinstance(value, str),
+    }.get(type(default), not (numeric and isinstance(value, str)))
+    if not fits:
+        raise InputError(
+            f"{METHODS[name].title}: {option} is of the wrong kind",
+            expected=annotation(name, option),
+            found=repr(value),
+        )
 
 
 def _two_stage(name: str, options: dict[str, object]) -> Method:
