@@ -57,6 +57,34 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(tmp_path_factory.mktemp("run"))
 
 
+def test_tracin_with_adams_own_step(trained: Trained) -> None:
+    right = np.zeros(N)
+    rates = trained.run.learning_rates
+    for k, (checkpoint, model) in enumerate(
+        zip(trained.run.checkpoints, trained.models(trained.run.checkpoints), strict=True)
+    ):
+        state = load_file(str(checkpoint.optimizer))
+        q = matrices(model, *trained.asked)
+        for z, (x, y) in enumerate(zip(*rows().values(), strict=True)):
+            g = matrices(model, x, y)
+            for weight in LAYERS:
+                v = state[f"exp_avg_sq.{weight}"].flatten(1)
+                bias = f"exp_avg_sq.{weight.removesuffix('weight')}bias"
+                if bias in state:
+                    v = torch.cat([v, state[bias][:, None]], dim=1)
+                p = 1 / ((v / (1 - BETAS[1] ** int(state["step"]))).sqrt() + EPS)
+                rate = (rates[2 * k] + rates[2 * k + 1]) / 2
+                right[z] += rate * float((q[weight] * p * g[weight]).sum())
+    found = hw.scores(
+        trained.index, trained.query, method=hw.TracInCP(trained.run, optimizer="adam")
+    )[0]
+    assert relative(found, right) < CLOSE
+    plain = hw.scores(trained.index, trained.query, method=hw.TracInCP(trained.run))[0]
+    assert relative(plain, right) > 0.1
+    with pytest.raises(InputError, match="Unknown optimizer"):
+        hw.TracInCP(trained.run, optimizer="adagrad")  # type: ignore[arg-type]
+
+
 def relative(found: Any, right: Any) -> float:
     right = np.asarray(right)
     return float(np.abs(np.asarray(found) - right).max() / np.abs(right).max())

@@ -43,6 +43,18 @@ def adam_scales(
     return {name: _scale(value / len(checkpoints), eps) for name, value in moments.items()}
 
 
+def adam_weights(
+    checkpoint: Checkpoint, layers: Layers, eps: float = 1e-8
+) -> dict[str, torch.Tensor]:
+    """P itself, [out, in + bias] of each layer by weight name, at one checkpoint.
+
+    Raises:
+        InputError, MismatchError: as `adam_scales`.
+    """
+    moments = layers.laid_out(_moments(checkpoint, layers))
+    return {name: 1 / (value.sqrt() + eps) for name, value in moments.items()}
+
+
 def _moments(checkpoint: Checkpoint, layers: Layers) -> dict[str, torch.Tensor]:
     """V of every weight and bias, float64."""
     wanted = [n for one in layers.layers.values() for n in (one.name, one.bias) if n is not None]
