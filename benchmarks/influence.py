@@ -1,7 +1,7 @@
 """Every influence method on one fine-tune of a real model: time, memory, disk, and what it finds.
 
     python benchmarks/influence.py --model MODEL --corpus FILE.jsonl --queries FILE.jsonl
-        [--n 96] [--asked 3] [--epochs 2] [--checkpoints 2] [--methods a,b,...] [--json F]
+        [--n 96] [--asked 3] [--epochs 2] [--checkpoints 2] [--methods a,b@examples=64] [--json F]
 
 The model is fine-tuned on the corpus's first `--n` texts by headwater's own loop, with checkpoints
 and Adam's states saved; times are given relative to that training. Each method then answers all
@@ -57,6 +57,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--methods", default="trackstar,gradcos,graddot,logra,ekfac,mirrored,bm25")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json")
+    parser.add_argument("--add", action="store_true", help="to the rows that FILE has already")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -105,7 +106,7 @@ def made_index(args: argparse.Namespace, task: Any, folder: Path, out: Path) -> 
     from headwater.training.run import TrainingRun
 
     corpus = hw.Corpus.open(folder / "corpus.jsonl")
-    name = args.one
+    name = args.one.split("@")[0]
     run = TrainingRun.open(folder / "run")
     if name in STREAMED | {"bm25"}:
         return hw.Index.build(out, task, corpus, None)
@@ -125,6 +126,7 @@ def one_method(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     import headwater as hw
+    from headwater.cli.queries import parse_settings
     from headwater.engine.memory import PeakMemory
     from headwater.evidence.rankers import method_by_name, required, takes
     from headwater.training.run import TrainingRun
@@ -135,7 +137,9 @@ def one_method(args: argparse.Namespace) -> dict[str, Any]:
     rows = lines(args.queries, args.asked)
     queries = [hw.Query(q["prompt"], q["completion"]) for q in rows]
     options: dict[str, Any] = {}
-    plain = args.one.removesuffix("-ensemble")
+    named, *settings = args.one.split("@")
+    options |= parse_settings(settings)
+    plain = named.removesuffix("-ensemble")
     if "run" in required(plain):
         options["run"] = TrainingRun.open(folder / "run")
     if takes(plain, "base"):
@@ -149,7 +153,7 @@ def one_method(args: argparse.Namespace) -> dict[str, Any]:
         clock, work = time.perf_counter(), time.process_time()
         with PeakMemory(task.device) as peak:
             index = made_index(args, task, folder, Path(out) / "index")
-            method = method_by_name(args.one, **options)
+            method = method_by_name(named, **options)
             before, prepared = time.perf_counter(), time.process_time()
             scores = hw.scores(index, queries, method=method)
             done, scored = time.perf_counter(), time.process_time()
@@ -158,7 +162,7 @@ def one_method(args: argparse.Namespace) -> dict[str, Any]:
         size = sum(p.stat().st_size for p in parts if p.is_file()) - corpus
         shown = [index.documents([int(row.argmax())])[0] for row in scores]
         return {
-            "title": method.title,
+            "title": ", ".join([method.title, *settings]),
             "prepared": before - clock,
             "scored": done - before,
             "cpu_prepared": prepared - work,
@@ -181,12 +185,12 @@ def again(args: argparse.Namespace, name: str, folder: Path) -> dict[str, Any]:
 
 
 def show(report: dict[str, Any]) -> None:
-    base = report["training"]["cpu_seconds"]
     print(f"{'':28}{'trainings':>10}{'of it asked':>12}{'peak':>9}{'disk':>9}   first")
     for one in report["methods"].values():
         if "error" in one:
             print(f"{one['title']:28} {one['error']}")
             continue
+        base = one["training"]
         total, asked = one["cpu_prepared"] + one["cpu_scored"], one["cpu_scored"]
         ids = ", ".join(name for name, _ in one["first"])
         print(
@@ -206,10 +210,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         work: Callable[[], dict[str, Any]] = lambda: fine_tune(args, folder)  # noqa: E731
-        report: dict[str, Any] = {"examples": args.n, "training": work(), "methods": {}}
+        held: dict[str, Any] = {}
+        if args.json and args.add:
+            held = json.loads(Path(args.json).read_text())["methods"]
+        report: dict[str, Any] = {"examples": args.n, "training": work(), "methods": held}
         report["queries"] = lines(args.queries, args.asked)
         for name in args.methods.split(","):
-            report["methods"][name] = again(args, name, folder)
+            row = again(args, name, folder)
+            report["methods"][name] = row | {"training": report["training"]["cpu_seconds"]}
             print(name, "done", file=sys.stderr)
     show(report)
     if args.json:

@@ -306,8 +306,8 @@ def influence(report: Report) -> str:
         if "error" in row
         else (
             row["title"],
-            f"{(row['cpu_prepared'] + row['cpu_scored']) / base:.2f}",
-            f"{row['cpu_scored'] / base:.2f}",
+            f"{(row['cpu_prepared'] + row['cpu_scored']) / row['training']:.2f}",
+            f"{row['cpu_scored'] / row['training']:.2f}",
             f"{row['peak_bytes'] / 1e9:.2f}",
             f"{row['disk_bytes'] / 1e6:.1f}",
             ", ".join(name for name, _ in row["first"][:3]),
