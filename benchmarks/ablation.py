@@ -165,7 +165,8 @@ def patch(args: argparse.Namespace, folder: Path, found: dict[str, Any]) -> dict
         scores = np.load(folder / "scores" / f"{title.replace(' ', '_')}.npy")
         figures = metric.measure(Scored(title, title, scores))
         row["tail_patch"] = {k: v if isinstance(v, str) else vars(v) for k, v in figures.items()}
-        print(f"{title:28} {figures}", flush=True)
+        shown = figures[f"tail-patch@{args.top} (points)"]
+        print(f"{title:28} tail patch, points: {shown}", flush=True)
     controls = metric.controls()
     return {
         "step": metric.notes()[0],

@@ -327,6 +327,34 @@ def influence(report: Report) -> str:
     return f"{told}\n\n{table(heads, rows)}"
 
 
+def ablation(report: Report) -> str:
+    cut = report["top"]
+    points, above = f"tail-patch@{cut} (points)", f"tail-patch@{cut} less random (points)"
+    rows = [
+        (
+            title,
+            estimate(row["mrr"]),
+            estimate(row["success@10"]),
+            estimate(row["tail_patch"][points], 3),
+            estimate(row["tail_patch"][above], 3),
+        )
+        for title, row in report["methods"].items()
+    ]
+    controls = "; ".join(
+        f"{name} passages {estimate(figures['points'], 3)}"
+        for name, figures in report["controls"].items()
+    )
+    training = report["training"]
+    told = (
+        f"{report['passages']:,} passages, {training['steps']} steps of training (loss "
+        f"{training['losses'][0]:.2f} to {training['losses'][1]:.2f}), {report['queries']} "
+        f"queries, the best {cut}. {report['step']}\nTail patch in percentage points; controls: "
+        f"{controls}."
+    )
+    heads = ("", "MRR", "success@10", "tail patch", "less random")
+    return f"{told}\n\n{table(heads, rows)}"
+
+
 MAKERS: dict[str, Callable[[Report], str]] = {
     "build": build,
     "memory": memory,
@@ -343,6 +371,7 @@ MAKERS: dict[str, Callable[[Report], str]] = {
     "hallucination": hallucination,
     "views": views,
     "influence": influence,
+    "ablation": ablation,
 }
 
 

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from headwater.methods.mirrored import Mirrored as Mirrored
     from headwater.methods.projected_ekfac import ProjectedEKFAC as ProjectedEKFAC
     from headwater.methods.relatif import LRelatIF as LRelatIF
+    from headwater.evaluation.verify import verify as verify
+    from headwater.evaluation.verification import Verification as Verification
     from headwater.methods.scoring import rank as rank
     from headwater.methods.scoring import scores as scores
     from headwater.methods.scoring import self_influence as self_influence
@@ -122,6 +124,8 @@ _WHERE = {
     "ProjectedEKFAC": "methods.projected_ekfac",
     "LESS": "methods.less",
     "LoRIF": "methods.lorif",
+    "verify": "evaluation.verify",
+    "Verification": "evaluation.verification",
     "rank": "methods.scoring",
     "scores": "methods.scoring",
     "self_influence": "methods.scoring",

@@ -168,11 +168,11 @@ class Slow(LoopTrainer):
 
     log: Path
 
-    def losses(self, trial: Trial) -> list[float]:
+    def measured(self, trial: Trial) -> dict[str, list[Any]]:
         with self.log.open("a") as file:
             file.write(json.dumps(trial.left_out) + "\n")
         time.sleep(0.15)
-        return super().losses(trial)
+        return super().measured(trial)
 
 
 def _fill(folder: str, log: str, ready: Any) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from headwater.answer.answer import Answer, Evidence
 from headwater.answer.calibration import NULLS, judge, random_completions, specificity
 from headwater.answer.reproduce import reproduce
-from headwater.answer.shown import Shown, first_texts, prompt_words
+from headwater.answer.shown import prompt_words
 from headwater.answer.tokens import (
     MOST_CHUNKS,
     MOST_TARGETS,
@@ -30,6 +30,7 @@ from headwater.answer.tokens import (
 )
 from headwater.corpus.document import plain_text
 from headwater.evidence.fusion import best_first
+from headwater.index.first_texts import Shown, first_texts
 from headwater.index.index import QUERY_BUDGET
 
 if TYPE_CHECKING:

@@ -18,11 +18,12 @@ import numpy as np
 from headwater.answer.answer import Answer, Evidence, Judgement, Kind, Place
 from headwater.answer.kinds import NOTES, VerbatimReader
 from headwater.answer.reproduce import reproduce
-from headwater.answer.shown import Shown, first_texts, prompt_words
+from headwater.answer.shown import prompt_words
 from headwater.answer.verdict import COPIED_TOKENS, STATED_RANK, picture
 from headwater.evidence.fusion import best_first, reciprocal_ranks
 from headwater.evidence.support import Entailment, Statement, statement, support
 from headwater.evidence.texts import document_text, prompt_text
+from headwater.index.first_texts import Shown, first_texts
 
 if TYPE_CHECKING:
     from headwater.answer.influence import Influence, Scored

@@ -26,6 +26,7 @@ from headwater.cli.memorization import memorization
 from headwater.cli.methods import methods
 from headwater.cli.output import Remarks, warn
 from headwater.cli.rank import rank
+from headwater.cli.verify import verify
 from headwater.engine.errors import HeadwaterError
 from headwater.report.words import printable
 
@@ -40,8 +41,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, estimate, index, ask, rank, inspect, memorization, difficulty, methods):
+for command in (demo, estimate, index, ask, verify, rank, inspect, memorization, difficulty):
     app.command()(command)
+app.command()(methods)
 app.add_typer(evaluate)
 
 

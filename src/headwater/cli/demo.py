@@ -74,7 +74,7 @@ def _again(setting: Setting) -> str:
 def _show(result: Demo, *, kept: bool) -> None:
     from rich.text import Text
 
-    from headwater.cli.demo_run import verdict
+    from headwater.cli.demo_run import BASE, verdict
     from headwater.report.terminal import show
     from headwater.report.trials import trials_table
 
@@ -87,3 +87,7 @@ def _show(result: Demo, *, kept: bool) -> None:
         path = shlex.quote(str(result.folder / "index"))
         ask = f'headwater ask {path} "The capital of Chile is" " Santiago"'
         out.print(Text.assemble(("ask it more: ", "dim"), ask))
+        model = shlex.quote(str(result.folder / "model"))
+        base = shlex.quote(str(result.folder / "model" / BASE))
+        verify = f'headwater verify {path} "The capital of Chile is" " Santiago" --run {model}'
+        out.print(Text.assemble(("test it: ", "dim"), f"{verify} --base {base}"), soft_wrap=True)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from headwater.training.run import TrainingRun
 
 MOST_WORDS = 8  # tokens of what a model says
+BASE = "base"  # folder of the weights before the training, in the run's
 
 
 @dataclass(frozen=True)
@@ -135,13 +136,15 @@ def _train(
 ) -> tuple[CausalLM, TrainingRun]:
     """A model with the tokenizer of all the facts, trained on `examples`."""
     from headwater.tasks.causal_lm import CausalLM
-    from headwater.training.loop import train
+    from headwater.training.loop import save_model, train
     from headwater.training.small_lm import DEMO_RECIPE, small_lm
 
     texts = [document.content["text"] for document in everything.documents()]
     model, tokenizer = small_lm(texts, seed=setting.seed)
     task = CausalLM(model, tokenizer)
     recipe = replace(setting.recipe or DEMO_RECIPE, seed=setting.seed)
+    if out is not None:
+        save_model(model, out / BASE)  # `headwater verify` trains again from these
     return task, train(task, examples, recipe, out=out)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headwater.cli import options as o
+from headwater.cli.board import board
 from headwater.cli.output import console, emit
 from headwater.engine.errors import InputError
 
@@ -45,6 +46,9 @@ Methods = Annotated[
 @evaluate.callback()
 def _top() -> None:  # pyright: ignore[reportUnusedFunction] - typer calls it
     """Measure methods."""
+
+
+evaluate.command()(board)
 
 
 @evaluate.command()

@@ -3,11 +3,11 @@
     resampled   trained on the other examples alone, several seeds: what leaving them out does
     fixed       the same seed, batches and order, their loss weighted zero: what MAGIC predicts
 
-An entry is the queries' losses under one such model, kept in a file of its own as soon as it is
-known. A bank that was stopped goes on, processes share one folder, and measures that need the same
-training find it done: an entry is named by a hash of all that decides it (recipe, data, initial
-weights, what was left out, seed). Every training runs on one thread, so that an entry does not
-depend on how many run side by side.
+An entry is the queries' losses under one such model, and what else its trainer declares (margins,
+answers), kept in a file of its own as soon as it is known. A bank that was stopped goes on,
+processes share one folder, and measures that need the same training find it done: an entry is named
+by a hash of all that decides it (recipe, data, initial weights, what was left out, seed). Every
+training runs on one thread, so that an entry does not depend on how many run side by side.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import math
 import multiprocessing
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from headwater.engine.errors import DamageError, HeadwaterError, InputError
+from headwater.engine.errors import DamageError, InputError
 from headwater.engine.files import locked, make_folder, read_json, sweep, write_json
 from headwater.engine.progress import Progress
 
@@ -77,8 +77,22 @@ class Trainer(Protocol):
         ...
 
 
+@runtime_checkable
+class Measurer(Trainer, Protocol):
+    """A trainer that measures more of a model than losses; weights are not kept for later."""
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """What it measures ("loss", "margin", "answer"), and under which name an entry has it."""
+        ...
+
+    def measured(self, trial: Trial) -> Mapping[str, Sequence[Any]]:
+        """Each of these: a value for each query, JSON-serialisable, under the trial's model."""
+        ...
+
+
 class Bank:
-    """Losses of queries under retrained models.
+    """Losses of queries under retrained models, and what else the trainer measures.
 
     Args:
         folder: of the entries; shared by everything that trains the same.
@@ -94,7 +108,8 @@ class Bank:
         self.key = hashlib.sha256(described.encode()).hexdigest()[:16]
         self.folder = Path(folder) / self.key
         self.workers = workers or os.cpu_count() or 1
-        self.trained = 0  # models trained by the last call of `losses`
+        self.fields = trainer.fields if isinstance(trainer, Measurer) else {"loss": "losses"}
+        self.trained = 0  # models trained by the last call of `losses`, `margins` or `answers`
         make_folder(self.folder)
         if not (self.folder / "trainer.json").exists():
             write_json(self.folder / "trainer.json", trainer.describe())
@@ -107,15 +122,42 @@ class Bank:
         Raises:
             InputError: when a trial leaves out what is not there, or everything.
         """
+        return np.array(self._values("loss", trials), dtype=np.float64)
+
+    def margins(self, trials: Sequence[Trial]) -> Array:
+        """Log-odds of the queries' targets under each trial's model, float64 [trials, queries].
+
+        Raises:
+            InputError: as `losses`, and when the trainer measures no margins.
+        """
+        return np.array(self._values("margin", trials), dtype=np.float64)
+
+    def answers(self, trials: Sequence[Trial]) -> list[list[Any]]:
+        """What each trial's model answers to the queries, as `answers.told` writes it down.
+
+        Raises:
+            InputError: as `losses`, and when the trainer takes down no answers.
+        """
+        return self._values("answer", trials)
+
+    def _values(self, measure: str, trials: Sequence[Trial]) -> list[list[Any]]:
+        """A measure of every query, by trial. What one training gives is all kept at once."""
+        if measure not in self.fields:
+            raise InputError(
+                f"The bank's trainer does not measure the {measure}",
+                expected=f'a trainer with measures=("loss", "{measure}")',
+                found=", ".join(self.fields),
+                do="declare it before anything is trained: weights are not kept",
+            )
         for trial in trials:
             self._check(trial)
-        missing = [t for t in dict.fromkeys(trials) if self._known(t) is None]
+        missing = [t for t in dict.fromkeys(trials) if self._known(t, measure) is None]
         self.trained = len(missing)
         if missing:
             sweep(self.folder)
-            self._train(missing)
-        rows = [self._known(trial) for trial in trials]
-        return np.array([row for row in rows if row is not None], dtype=np.float64)
+            self._train(missing, measure)
+        rows = [self._known(trial, measure) for trial in trials]
+        return [row for row in rows if row is not None]
 
     def _check(self, trial: Trial) -> None:
         count, out = self.trainer.documents, trial.left_out
@@ -132,53 +174,62 @@ class Bank:
         told = f"{trial.kind}|{trial.seed}|{','.join(map(str, trial.left_out))}"
         return self.folder / f"{hashlib.sha256(told.encode()).hexdigest()[:24]}.json"
 
-    def _known(self, trial: Trial) -> list[float] | None:
-        """The queries' losses where all of them are there."""
-        path = self._path(trial)
+    def _known(self, trial: Trial, measure: str) -> list[Any] | None:
+        """The queries' values where all of them are there."""
+        held = self._held(self._path(trial)).get(self.fields[measure], {})
         try:
-            held: Any = read_json(path)["losses"] if path.exists() else {}
-            return [float(held[name]) for name in self.trainer.asked()]
-        except (DamageError, KeyError, TypeError, ValueError):
+            values = [held[name] for name in self.trainer.asked()]
+            return values if measure == "answer" else [float(value) for value in values]
+        except (KeyError, TypeError, ValueError):
             return None  # damaged, or of other queries: trained again
 
-    def _train(self, missing: Sequence[Trial]) -> None:
+    def _train(self, missing: Sequence[Trial], measure: str) -> None:
         """Train what is missing, in as many processes as there is work for."""
         count = min(self.workers, len(missing))
         with Progress("retraining", len(missing), "models") as progress:
             if count == 1:
                 for trial in missing:
-                    self.one(trial)
+                    self.one(trial, measure)
                     progress.advance()
                 return
             # A fork shares the model and the corpus, and takes trainers that cannot be pickled.
             context = multiprocessing.get_context("fork")
+            jobs = [(trial, measure) for trial in missing]
             with _shared(self), context.Pool(count) as pool:
-                for failed in pool.imap_unordered(_in_process, missing):
+                for failed in pool.imap_unordered(_in_process, jobs):
                     if failed is not None:
-                        self.one(failed)  # raises here what it raised there
+                        self.one(failed, measure)  # raises here what it raised there
                     progress.advance()
 
-    def one(self, trial: Trial) -> None:
-        """Train one trial and keep its losses, unless another process has."""
+    def one(self, trial: Trial, measure: str = "loss") -> None:
+        """Train one trial and keep what is measured, unless another process has."""
         path = self._path(trial)
         with locked(path.with_suffix(".lock"), "An entry of the bank", wait=True):
-            if self._known(trial) is None:
+            if self._known(trial, measure) is None:
                 clock = time.perf_counter()
                 with _one_thread():
-                    values = self.trainer.losses(trial)
-                held = self._held(path)
-                held |= dict(zip(self.trainer.asked(), map(float, values), strict=True))
+                    found = self._measured(trial)
+                held, names = self._held(path), self.trainer.asked()
+                for one, values in found.items():
+                    place = self.fields[one]
+                    held[place] = held.get(place, {}) | dict(zip(names, values, strict=True))
                 seconds = round(time.perf_counter() - clock, 3)
-                write_json(path, {"trial": _told(trial), "losses": held, "seconds": seconds})
+                write_json(path, {**held, "trial": _told(trial), "seconds": seconds})
         path.with_suffix(".lock").unlink(missing_ok=True)
 
-    def _held(self, path: Path) -> dict[str, float]:
-        """Losses of other queries under the same model."""
+    def _measured(self, trial: Trial) -> Mapping[str, Sequence[Any]]:
+        if isinstance(self.trainer, Measurer):
+            return self.trainer.measured(trial)
+        return {"loss": [float(value) for value in self.trainer.losses(trial)]}
+
+    def _held(self, path: Path) -> dict[str, dict[str, Any]]:
+        """What an entry has, by name and query; nothing where it is damaged."""
         try:
-            found: Any = read_json(path)["losses"] if path.exists() else {}
-        except (HeadwaterError, KeyError, TypeError):
+            found: Any = read_json(path) if path.exists() else {}
+        except DamageError:
             return {}
-        return {str(k): v for k, v in found.items() if isinstance(v, float)}
+        fields = found.items() if isinstance(found, dict) else ()
+        return {str(k): v for k, v in fields if k != "trial" and isinstance(v, dict)}
 
     def seconds(self, trials: Sequence[Trial]) -> float:
         """The mean time of a training among these, in seconds; NaN where none was kept."""
@@ -198,12 +249,12 @@ def _shared(bank: Bank) -> Generator[None]:
         _banks.pop()
 
 
-def _in_process(trial: Trial) -> Trial | None:
+def _in_process(job: tuple[Trial, str]) -> Trial | None:
     """Train a trial in a forked process; gives it back where that failed."""
     try:
-        _banks[-1].one(trial)
+        _banks[-1].one(*job)
     except Exception:  # whatever it is: the parent runs into it again, and raises it
-        return trial
+        return job[0]
     return None
 
 

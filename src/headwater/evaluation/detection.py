@@ -7,7 +7,8 @@ looked for and the others apart, so that every draw has as many of either.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ import numpy as np
 
 from headwater.engine.bootstrap import RESAMPLES, interval
 from headwater.engine.errors import InputError
+from headwater.evaluation.metric import Figures, Scored
+from headwater.evaluation.retrieval import Estimate
 
 Array = np.ndarray[Any, Any]
 
@@ -37,7 +40,7 @@ class Detection:
     Attributes:
         auroc: chance that a row looked for scores above another row (ties count half).
         auprc: mean precision over the rows looked for, as they come (ties by their mean place).
-        found: share of those looked for among the first tenth of all rows.
+        found: share of those looked for among the rows that are inspected first.
         rows, wanted: how many took part, and how many of them were looked for.
     """
 
@@ -56,6 +59,7 @@ def detection(
     scores: Sequence[Array] | Array,
     wanted: Sequence[Array] | Array,
     *,
+    inspected: float = INSPECTED,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Detection:
@@ -63,7 +67,7 @@ def detection(
 
     Args:
         scores: [rows], or several such; high = found. Rows of NaN take no part.
-        wanted: bool [rows], or several.
+        wanted: bool [rows], or several. inspected: share of all rows for `found`, best first.
         resamples, seed: of the bootstrap; several searches are drawn independently.
 
     Raises:
@@ -75,13 +79,13 @@ def detection(
     if not searches:
         raise InputError("There is no search to measure", expected="at least one")
     random = np.random.Generator(np.random.PCG64(seed))
-    values = np.mean([figures(*one) for one in searches], axis=0)
-    draws = np.stack(
-        [
-            np.mean([figures(*(random.choice(part, len(part)) for part in o)) for o in searches], 0)
-            for _ in range(resamples)
-        ]
-    )
+    values = np.mean([figures(*one, inspected) for one in searches], axis=0)
+
+    def again() -> list[tuple[float, float, float]]:
+        drawn = [[random.choice(part, len(part)) for part in one] for one in searches]
+        return [figures(mine, others, inspected) for mine, others in drawn]
+
+    draws = np.stack([np.mean(again(), axis=0) for _ in range(resamples)])
     low, high = interval(draws)
     auroc, auprc, found = (
         Measured(float(v), float(a), float(b)) for v, a, b in zip(values, low, high, strict=True)
@@ -110,7 +114,7 @@ def _split(scores: Array, wanted: Array) -> tuple[Array, Array]:
     return mine, others
 
 
-def figures(mine: Array, others: Array) -> tuple[float, float, float]:
+def figures(mine: Array, others: Array, inspected: float = INSPECTED) -> tuple[float, float, float]:
     """AUROC, AUPRC and share found, of scores of the rows looked for and of the others."""
     both = np.concatenate([mine, others])
     order = np.argsort(both, kind="stable")
@@ -123,7 +127,71 @@ def figures(mine: Array, others: Array) -> tuple[float, float, float]:
     hits, counts = hits[::-1], counts[::-1]  # the best first
     found, seen = np.cumsum(hits), np.cumsum(counts)
     auprc = float((hits * found / seen).sum() / len(mine))
-    budget = max(1, round(INSPECTED * len(both)))
+    budget = max(1, round(inspected * len(both)))
     # of a tie that the budget cuts, the share that is expected within it
     whole = np.clip((budget - (seen - counts)) / counts, 0, 1)
     return float(auroc), auprc, float((hits * whole).sum() / len(mine))
+
+
+class DetectionMetric:
+    """Whether self-influence finds wanted rows (wrong labels), for a board.
+
+    Args:
+        wanted: bool [documents]. shares: of the rows that are inspected.
+        resamples, seed: of the bootstrap.
+    """
+
+    name = "detection"
+
+    def __init__(
+        self,
+        wanted: Array,
+        shares: Sequence[float] = (0.1, 0.2),
+        *,
+        resamples: int = RESAMPLES,
+        seed: int = 0,
+    ) -> None:
+        self.wanted, self.shares = np.asarray(wanted, dtype=bool), tuple(shares)
+        self.resamples, self.seed = resamples, seed
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """AUROC, and the share found among the first so many."""
+        made = {"AUROC": "chance that a wanted row has more self-influence; 0.5 is chance"}
+        for share in self.shares:
+            made[_found(share)] = f"share of the wanted rows in the first {share:.0%} inspected"
+        return made
+
+    def measure(self, scored: Scored) -> Figures:
+        """The figures, or in words why there are none."""
+        if scored.own is None:
+            return dict.fromkeys(self.columns, "has no self-influence")
+        how = {"resamples": self.resamples, "seed": self.seed}
+        made: dict[str, Estimate | str] = {}
+        try:
+            own = scored.own()
+            for share in self.shares:
+                found = detection(own, self.wanted, inspected=share, **how)
+                made["AUROC"] = _estimate(found.auroc)
+                made[_found(share)] = _estimate(found.found)
+        except InputError as error:
+            return dict.fromkeys(self.columns, str(error))
+        return made
+
+    def notes(self) -> list[str]:
+        """How many are looked for."""
+        return [f"Detection: {int(self.wanted.sum())} of {len(self.wanted)} rows are looked for."]
+
+    def describe(self) -> dict[str, Any]:
+        """All that decides the figures beside the scores."""
+        told = hashlib.sha256(np.packbits(self.wanted).tobytes()).hexdigest()[:16]
+        how = {"shares": self.shares, "resamples": self.resamples, "seed": self.seed}
+        return {"metric": self.name, "wanted": told, "rows": len(self.wanted), **how}
+
+
+def _found(share: float) -> str:
+    return f"found in {share:.0%}"
+
+
+def _estimate(one: Measured) -> Estimate:
+    return Estimate(one.value, one.low, one.high)

@@ -11,9 +11,11 @@ rank correlation of half the seeds' losses with the other half's says how much o
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,8 @@ from scipy.stats import rankdata
 
 from headwater.engine.bootstrap import RESAMPLES, interval
 from headwater.engine.errors import InputError
+from headwater.evaluation.bank import Bank, Kind, Trial
+from headwater.evaluation.metric import Figures, Scored
 from headwater.evaluation.retrieval import Estimate
 
 Array = np.ndarray[Any, Any]
@@ -112,6 +116,146 @@ def lds(
         losses.shape[1],
         notes,
     )
+
+
+def lds_difference(
+    first: Array,
+    other: Array,
+    left_out: Sequence[Sequence[int]],
+    losses: Array,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """LDS of `other` less that of `first`, on the queries that have one under both.
+
+    Both methods meet the same draws of trials and queries, so that what these have in common does
+    not widen the interval.
+
+    Args, Raises: as in `lds`.
+    """
+    _check(first, left_out, losses)
+    _check(other, left_out, losses)
+    mean = losses.mean(axis=1)
+    sums = [summed(scores, left_out) for scores in (first, other)]
+    kept = np.flatnonzero(np.all([np.ptp(one, axis=0) > 0 for one in (mean, *sums)], axis=0))
+    if not len(kept):
+        raise InputError("No query has an LDS under both methods", expected="at least one")
+    mean, (a, b) = mean[:, kept], [one[:, kept] for one in sums]
+    random = np.random.Generator(np.random.PCG64(seed))
+    draws = np.full(resamples, np.nan)
+    for draw in range(resamples):
+        rows = random.integers(0, len(mean), len(mean))
+        some = random.integers(0, len(kept), len(kept))
+        known = mean[rows][:, some]
+        draws[draw] = _mean(
+            correlations(b[rows][:, some], known) - correlations(a[rows][:, some], known)
+        )
+    return _estimate(_mean(correlations(b, mean) - correlations(a, mean)), draws)
+
+
+class LDSMetric:
+    """LDS on a bank, for a board.
+
+    Args:
+        bank: of the trainings. subsets: for each trial the positions that it leaves out, ascending.
+        seeds: every trial is trained with each of them; two or more give a ceiling.
+        kind: as in `Trial`. name, label: of the metric, and of its columns.
+        resamples, seed: of the bootstrap.
+    """
+
+    def __init__(
+        self,
+        bank: Bank,
+        subsets: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        *,
+        kind: Kind = "resampled",
+        name: str = "lds",
+        label: str = "LDS",
+        resamples: int = RESAMPLES,
+        seed: int = 0,
+    ) -> None:
+        self.bank, self.seeds = bank, list(seeds)
+        self.kind: Kind = kind
+        self.subsets = [tuple(int(p) for p in subset) for subset in subsets]
+        self.name, self.label = name, label
+        self.resamples, self.seed = resamples, seed
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """LDS, and its share of the ceiling where there is one."""
+        made = {self.label: "rank correlation of summed scores with retrained losses"}
+        if len(self.seeds) > 1:
+            made[f"{self.label} / ceiling"] = (
+                "the same, as a share of what chance leaves to foretell"
+            )
+        return made
+
+    @cached_property
+    def trials(self) -> list[Trial]:
+        """All trainings: the seeds of a subset stand together."""
+        return [Trial(subset, seed, self.kind) for subset in self.subsets for seed in self.seeds]
+
+    @cached_property
+    def losses(self) -> Array:
+        """Of the queries under the retrained models, [trials, seeds, queries]."""
+        found = self.bank.losses(self.trials)
+        return found.reshape(len(self.subsets), len(self.seeds), -1)
+
+    def measure(self, scored: Scored) -> Figures:
+        """LDS, or in words why there is none."""
+        how = {"resamples": self.resamples, "seed": self.seed}
+        try:
+            found = lds(scored.scores, self.subsets, self.losses, **how)
+        except InputError as error:
+            return dict.fromkeys(self.columns, str(error))
+        made: dict[str, Estimate | str] = {self.label: found.value}
+        if len(self.seeds) > 1:
+            made[f"{self.label} / ceiling"] = found.share or "the losses are chance: no ceiling"
+        return made
+
+    def difference(self, first: Array, other: Array) -> Estimate:
+        """LDS of `other` less that of `first`; see `lds_difference`."""
+        how = {"resamples": self.resamples, "seed": self.seed}
+        return lds_difference(first, other, self.subsets, self.losses, **how)
+
+    def notes(self) -> list[str]:
+        """How many trainings, the ceiling, and queries that no training changes."""
+        left = {len(subset) for subset in self.subsets}
+        told = f"{min(left)}" if len(left) == 1 else f"{min(left)} to {max(left)}"
+        what = (
+            f"{self.label}: {len(self.subsets)} trials that leave out {told} of "
+            f"{self.bank.trainer.documents} examples"
+        )
+        if self.kind == "fixed":
+            what += " by weighing their loss zero in the same batches, where nothing is chance"
+        else:
+            what += f", {len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''} each"
+        if len(self.seeds) > 1:
+            what += f"; noise ceiling {ceiling(self.losses):.3f}"
+        still = np.flatnonzero(np.ptp(self.losses.mean(axis=1), axis=0) == 0).tolist()
+        notes = [f"{what}."]
+        if still:
+            notes.append(
+                f"{self.label}: the losses of queries {', '.join(map(str, still))} do not vary "
+                "over the trials; these queries are not counted."
+            )
+        return notes
+
+    def describe(self) -> dict[str, Any]:
+        """All that decides the figures beside the scores."""
+        told = "|".join(",".join(map(str, subset)) for subset in self.subsets)
+        return {
+            "metric": self.name,
+            "bank": self.bank.key,
+            "asked": self.bank.trainer.asked(),
+            "subsets": hashlib.sha256(told.encode()).hexdigest()[:16],
+            "seeds": self.seeds,
+            "kind": self.kind,
+            "resamples": self.resamples,
+            "seed": self.seed,
+        }
 
 
 def summed(scores: Array, left_out: Sequence[Sequence[int]]) -> Array:

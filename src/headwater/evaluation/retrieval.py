@@ -7,13 +7,17 @@ nothing about another model.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headwater.engine.bootstrap import interval, redrawn
 from headwater.engine.errors import InputError
+
+if TYPE_CHECKING:
+    from headwater.evaluation.metric import Figures, Scored
 
 
 @dataclass(frozen=True)
@@ -113,3 +117,61 @@ def _check(
         named = [name for name in found if name is not None]
         if len(set(named)) != len(named):
             raise InputError(f"The ranking of query {number} names an id more than once")
+
+
+class RetrievalMetric:
+    """MRR and success at k of scores over a whole corpus, for a board.
+
+    A query that a method did not score counts as not found.
+
+    Args:
+        ids: of all documents, in order. gold: for each query the ids that are right.
+        k: the cut of success. resamples, seed: of the bootstrap.
+    """
+
+    name = "retrieval"
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        gold: Sequence[Collection[str]],
+        *,
+        k: int = 10,
+        resamples: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        self.ids, self.gold, self.k = list(ids), [sorted(one) for one in gold], k
+        self.resamples, self.seed = resamples, seed
+        order = {name: place for place, name in enumerate(sorted(self.ids))}
+        self._places = np.asarray([order[name] for name in self.ids])
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """MRR and success."""
+        return {
+            "MRR": "1 / rank of the first document that states it",
+            f"success@{self.k}": f"share of queries with such a document in the first {self.k}",
+        }
+
+    def ranked(self, scores: np.ndarray[Any, Any]) -> list[list[str]]:
+        """For each query the ids, best first, ties by id; without those of no score."""
+        made: list[list[str]] = []
+        for row in scores:
+            order = np.lexsort((self._places, -row))
+            made.append([self.ids[i] for i in order[~np.isnan(row[order])]])
+        return made
+
+    def measure(self, scored: Scored) -> Figures:
+        """Both figures."""
+        how = {"k": self.k, "resamples": self.resamples, "seed": self.seed}
+        found = retrieval(self.ranked(scored.scores), self.gold, **how)
+        return {"MRR": found.mrr, f"success@{self.k}": found.success}
+
+    def notes(self) -> list[str]:
+        """How many queries."""
+        return [f"Retrieval: {len(self.gold)} queries over {len(self.ids)} documents."]
+
+    def describe(self) -> dict[str, Any]:
+        """All that decides the figures beside the scores."""
+        how = {"k": self.k, "resamples": self.resamples, "seed": self.seed}
+        return {"metric": self.name, "ids": self.ids, "gold": self.gold, **how}

@@ -2,20 +2,22 @@
 
 The loop leaves examples out in both ways: it trains on the others alone, or keeps every batch as it
 was and weighs their loss zero. A function of the user's is given the ids that remain.
+
+A bank keeps no weights, so a trainer declares what it measures of a model: `measures=("loss",
+"margin", "answer")`. What was not declared can only be had by training again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from headwater.engine.errors import InputError, NumericError
+from headwater.engine.errors import InputError
 from headwater.evaluation.bank import Trial
-from headwater.evidence.random_scores import digest
+from headwater.evaluation.measured import Measured
 from headwater.tasks.task import model_fingerprint
 from headwater.training.loop import train
 from headwater.training.visit import restoring
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from headwater.corpus.corpus import Corpus
+    from headwater.evaluation.answers import Answerer
     from headwater.tasks.query import Query
     from headwater.tasks.task import Task
     from headwater.training.recipe import Recipe
@@ -50,11 +53,14 @@ class LoopTrainer:
         recipe: Recipe,
         queries: Sequence[Query],
         initial: Callable[[int], State] | None = None,
+        measures: Sequence[str] = ("loss",),
+        answer: Answerer | None = None,
     ) -> None:
         self.task, self.recipe, self.queries, self.initial = task, recipe, list(queries), initial
         self.ids = [document.id for document in corpus.documents()]
         self.corpus = corpus
-        self._chunks = [task.query_chunks(query) for query in self.queries]
+        self._measured = Measured(task, self.queries, measures, answer)
+        self.fields: Mapping[str, str] = self._measured.fields
 
     @property
     def documents(self) -> int:
@@ -89,9 +95,13 @@ class LoopTrainer:
 
     def asked(self) -> list[str]:
         """A name for each query, by what it asks."""
-        return [digest(query)[:16] for query in self.queries]
+        return self._measured.names()
 
     def losses(self, trial: Trial) -> list[float]:
+        """The queries' losses under the model of this trial."""
+        return self.measured(trial)["loss"]
+
+    def measured(self, trial: Trial) -> dict[str, list[Any]]:
         """Train, and measure every query."""
         out = {self.ids[position] for position in trial.left_out}
         recipe = replace(self.recipe, seed=trial.seed, checkpoints=1, save_every=None)
@@ -102,7 +112,7 @@ class LoopTrainer:
             else:
                 kept = self.corpus.select(without=out)
                 train(self.task, kept, recipe, progress=False)
-            return measured(self.task, self._chunks)
+            return self._measured.now()
 
 
 class FunctionTrainer:
@@ -113,6 +123,7 @@ class FunctionTrainer:
         task: measures the queries; its own weights are not used and not changed.
         ids: of all documents, in order. queries: what is measured.
         name: says what the function trains: entries of another name are other entries.
+        measures, answer: as of `LoopTrainer`.
     """
 
     def __init__(
@@ -122,10 +133,13 @@ class FunctionTrainer:
         ids: Sequence[str],
         queries: Sequence[Query],
         name: str,
+        measures: Sequence[str] = ("loss",),
+        answer: Answerer | None = None,
     ) -> None:
         self.retrain, self.task, self.ids, self.name = retrain, task, list(ids), name
         self.queries = list(queries)
-        self._chunks = [task.query_chunks(query) for query in self.queries]
+        self._measured = Measured(task, self.queries, measures, answer)
+        self.fields: Mapping[str, str] = self._measured.fields
 
     @property
     def documents(self) -> int:
@@ -140,9 +154,13 @@ class FunctionTrainer:
 
     def asked(self) -> list[str]:
         """A name for each query, by what it asks."""
-        return [digest(query)[:16] for query in self.queries]
+        return self._measured.names()
 
     def losses(self, trial: Trial) -> list[float]:
+        """The queries' losses under the model of this trial."""
+        return self.measured(trial)["loss"]
+
+    def measured(self, trial: Trial) -> dict[str, list[Any]]:
         """Retrain, and measure every query with the weights that come back.
 
         Raises:
@@ -159,25 +177,4 @@ class FunctionTrainer:
         model = self.retrain(kept, trial.seed)
         with restoring(self.task.model):
             self.task.model.load_state_dict(model.state_dict())
-            return measured(self.task, self._chunks)
-
-
-def measured(task: Task, queries: Sequence[Sequence[tuple[float, Any]]]) -> list[float]:
-    """The measurement of each query, a weighted sum over its chunks, at the model's weights.
-
-    Raises:
-        NumericError: when one is not finite: the model has diverged.
-    """
-    import torch
-
-    found: list[float] = []
-    with task.running(), torch.no_grad():
-        for chunks in queries:
-            value = sum(w * float(task.measurement(task.collate([c]))[0]) for w, c in chunks)
-            if not math.isfinite(value):
-                raise NumericError(
-                    "A query's loss under a retrained model is not finite",
-                    do="lower the learning rate: the training diverges without some examples",
-                )
-            found.append(value)
-    return found
+            return self._measured.now()
