@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from headwater.corpus import Corpus as Corpus
     from headwater.curvature.damping import RelativeDamping as RelativeDamping
     from headwater.curvature.damping import ScheduleDamping as ScheduleDamping
+    from headwater.evaluation.verification import Verification as Verification
+    from headwater.evaluation.verify import verify as verify
     from headwater.evidence.demonstrations import Demonstration as Demonstration
     from headwater.evidence.demonstrations import demonstrations as demonstrations
     from headwater.evidence.fusion import Fusion as Fusion
@@ -54,8 +56,6 @@ if TYPE_CHECKING:
     from headwater.methods.mirrored import Mirrored as Mirrored
     from headwater.methods.projected_ekfac import ProjectedEKFAC as ProjectedEKFAC
     from headwater.methods.relatif import LRelatIF as LRelatIF
-    from headwater.evaluation.verify import verify as verify
-    from headwater.evaluation.verification import Verification as Verification
     from headwater.methods.scoring import rank as rank
     from headwater.methods.scoring import scores as scores
     from headwater.methods.scoring import self_influence as self_influence

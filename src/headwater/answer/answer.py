@@ -34,6 +34,23 @@ class Place:
 
 
 @dataclass
+class Spread:
+    """How far an example's score and rank go when something is drawn, or taken, anew.
+
+    Args:
+        over: "projection seeds" or "checkpoints". count: how many, the index's own among them.
+        score, rank: least and greatest. Where the others are draws like the own, a further one
+            falls between with a chance of (count - 1) / (count + 1). An opponent's rank counts
+            from the lowest score.
+    """
+
+    over: str
+    count: int
+    score: tuple[float, float]
+    rank: tuple[int, int]
+
+
+@dataclass
 class Picture:
     """What an answer comes down to.
 
@@ -69,6 +86,7 @@ class Evidence:
         spans: characters of its text [start, end) that stand in the output word for word.
         duplicates: ids of examples with the same text, folded into this one.
         out_of_turn: shown after the others because the picture names it; it stands further down.
+        spreads: how uncertain its score and rank are; empty when not asked for.
     """
 
     id: str
@@ -87,6 +105,7 @@ class Evidence:
     terms: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
     spans: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     out_of_turn: bool = False
+    spreads: list[Spread] = field(default_factory=list[Spread])
 
 
 @dataclass

@@ -53,6 +53,7 @@ def ask(
     tokenizer: str | None = None,
     entailment: Entailment | None = None,
     max_tokens: int = TOKENS,
+    uncertainty: int = 0,
 ) -> Any:
     """The training examples behind an output: of one query an Answer, of several a list.
 
@@ -62,16 +63,15 @@ def ask(
         top: shown at either end. calibrate: score the nulls, too (19 short gradients a query).
         tokens: find the words that carry each shown example's score (a pass over each).
         by: metadata columns to total by. modules: name patterns of the modules that take part.
-        ids: only examples with these ids. groups: (metadata column, values): only of these.
+        ids: only of these ids. groups: (metadata column, values): only of these.
         evidence: one or several of "influence" (the default), "verbatim", "lexical" and "semantic";
             of texts without features verbatim and lexical when left out.
         fusion: "rrf" (reciprocal ranks), or the kind whose order is shown.
-        candidates: (kind, count): influence only on the first `count` examples of that kind; in an
-            index without features their gradients are computed for this answer.
+        candidates: (kind, count): influence only on the first `count` of that kind; without
+            features in the index their gradients are computed now.
         lexical, semantic: methods of those kinds; BM25 and Dense when left out.
-        tokenizer: of the verbatim search; the model's own when left out.
-        entailment: says how likely an example entails the output, for `support`.
-        max_tokens: of the words that the model is let say after a prompt.
+        tokenizer: of the verbatim search; None = the model's. entailment: for `support`.
+        max_tokens: of the model's own words. uncertainty: further projection seeds to score by.
 
     Raises:
         InputError: for what does not fit the index.
@@ -171,8 +171,7 @@ def _influence(index: Index, asked: Asked, among: Mask | None) -> Influence:
         asked.to_reproduce(),
         among,
     )
-    if isinstance(made, StreamedInfluence):
-        made.modules = asked.modules
+    made.modules, made.uncertainty = asked.modules, asked.uncertainty
     return made
 
 

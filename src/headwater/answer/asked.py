@@ -37,6 +37,7 @@ class Asked:
     semantic: Method | None
     tokenizer: str | None
     entailment: Entailment | None
+    uncertainty: int
 
     @property
     def kinds_to_read(self) -> list[str]:
@@ -58,6 +59,7 @@ class Asked:
             "lexical": self.lexical,
             "semantic": self.semantic,
             "entailment": self.entailment,
+            "uncertainty": self.uncertainty or None,
         }
         options = {name: value for name, value in given.items() if value not in (None, [])}
         options |= {} if self.calibrate else {"calibrate": False}
@@ -89,6 +91,8 @@ class Asked:
             )
         if "influence" in kinds and index.has_features and not index.manifest["complete"]:
             next(index.shards(), None)  # refuses while shards are missing
+        if self.uncertainty:
+            self._check_uncertainty(index)
         if self.candidates is not None:
             self._check_candidates(*self.candidates)
         elif "influence" in kinds and not (index.has_features or self.streams):
@@ -98,6 +102,19 @@ class Asked:
                 do="ask with evidence=['lexical'] (--evidence lexical), or, with a model, with "
                 "candidates=('lexical', 200) (--candidates lexical:200)",
             )
+
+    def _check_uncertainty(self, index: Index) -> None:
+        if self.uncertainty < 0:
+            raise InputError("uncertainty is a number of seeds", found=self.uncertainty)
+        if "influence" not in self.evidence or self.streams or self.candidates is not None:
+            raise InputError(
+                "Uncertainty is of the scores of views over the whole index",
+                expected="influence, by a method such as trackstar, without candidates",
+                do="leave out uncertainty (--uncertainty)",
+            )
+        from headwater.answer.uncertainty import require_seeds
+
+        require_seeds(index)
 
     def _check_candidates(self, kind: str, count: int) -> None:
         if kind not in KINDS[1:] or count < 1 or "influence" not in self.evidence:

@@ -60,6 +60,8 @@ class Influence:
     options: dict[str, Any]  # of `ask`, as given, to say how to get an answer again
     among: Mask | None  # the examples that take part
     _reference_directions: Array | None = None
+    modules: Sequence[str] | None = None
+    uncertainty: int = 0  # other projection seeds
 
     def answer(self, query: Query) -> Answer:
         """The answer by influence alone."""
@@ -108,6 +110,8 @@ class Influence:
         proponents = [self._evidence(one, scored) for one in best]
         opponents = [self._evidence(one, scored) for one in worst]
         scored.seconds["tokens"] = time.perf_counter() - clock
+        if self.uncertainty:
+            self._spread(scored, proponents, opponents)
         notes = [*self.prepared.notes, *scored.notes, *scored.explain.notes]
         return Answer(
             query=query.describe(),
@@ -160,6 +164,21 @@ class Influence:
             by_target=targets,
             duplicates=one.duplicates,
         )
+
+    def _spread(self, scored: Scored, best: list[Evidence], worst: list[Evidence]) -> None:
+        """How uncertain the shown scores are."""
+        from headwater.answer.uncertainty import Case, spreads
+
+        clock = time.perf_counter()
+        ends = [[item.position for item in items] for items in (best, worst)]
+        parts, _ = chunks_of(self.index, scored.query)
+        query, scores = scored.query, scored.scores
+        case = Case(self.index, self.method, self.modules, query, parts, scores, *ends)
+        found, notes = spreads(case, self.uncertainty)
+        for item in [*best, *worst]:
+            item.spreads = found.get(item.position, [])
+        scored.notes += notes
+        scored.seconds["uncertainty"] = time.perf_counter() - clock
 
     def _references(self, position: int) -> Array:
         """Scores of one example under the stored reference queries."""

@@ -7,8 +7,6 @@ each token of a shown example a pass of its own. So its answers are ranked, not 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,11 +17,8 @@ if TYPE_CHECKING:
     from headwater.tasks.query import Query
 
 
-@dataclass
 class StreamedInfluence(Influence):
     """`Influence` of a method that is no view of features."""
-
-    modules: Sequence[str] | None = None
 
     def start(self, query: Query) -> Scored:
         """One pass of the method for this query."""

@@ -62,6 +62,9 @@ def ask(
     where: o.Where = None,
     no_tokens: Annotated[bool, typer.Option("--no-tokens", help="Don't look for words.")] = False,
     no_calibrate: Annotated[bool, typer.Option("--no-calibrate", help="No nulls.")] = False,
+    uncertainty: Annotated[
+        int, typer.Option(metavar="SEEDS", help="Score the shown under other projections, too.")
+    ] = 0,
     model: o.OtherModel = None,
     trust_model: o.TrustModel = False,
     trust_remote_code: o.TrustRemoteCode = False,
@@ -95,7 +98,7 @@ def _answers(given: dict[str, Any]) -> list[Answer]:
         "tokens": not given["no_tokens"],
         "by": given["by"] or (),
     }
-    plain = ("top", "modules", "fusion", "tokenizer", "max_tokens")
+    plain = ("top", "modules", "fusion", "tokenizer", "max_tokens", "uncertainty")
     options |= {name: given[name] for name in plain}
     opening = ("model", "trust_model", "trust_remote_code", "device")
     # The features of an index that is still being built are missed by influence only.

@@ -170,7 +170,17 @@ def _example(answer: Answer, item: Evidence, *, plain: bool) -> Group:
     lines: list[RenderableType] = [_head(item), marked(item, plain=plain)]
     if len(item.by_target) > 1 and len(item.by_target) == len(answer.target):
         lines.append(_by_target(answer.target, item.by_target))
-    return Group(*lines)
+    return Group(*lines, *_uncertain(item))
+
+
+def _uncertain(item: Evidence) -> Iterator[Text]:
+    """How far its score and rank go."""
+    for one in item.spreads:
+        (low, high), (first, last) = one.score, one.rank
+        ranks = f"rank {first:,}" if first == last else f"rank {first:,} to {last:,}"
+        text = Text(f"over {one.count} {one.over} ", style="dim")
+        text.append_text(score_text(low, digits=2)).append(" to ", style="dim")
+        yield text.append_text(score_text(high, digits=2)).append(f", {ranks}", style="dim")
 
 
 def _head(item: Evidence) -> Text:
@@ -189,7 +199,7 @@ def _head(item: Evidence) -> Text:
 def _joined_example(item: Evidence, *, plain: bool) -> Group:
     lines: list[RenderableType] = [_head(item), marked(item, plain=plain)]
     told = support_line(item)
-    return Group(*lines, told) if told.plain else Group(*lines)
+    return Group(*lines, *([told] if told.plain else []), *_uncertain(item))
 
 
 def _short(value: object) -> bool:
