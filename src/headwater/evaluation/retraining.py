@@ -26,10 +26,13 @@ if TYPE_CHECKING:
 MOST_WORDS = 8  # tokens of what a model says
 
 
-def trainer_of_run(index: Index, query: Query, run: TrainingRun, base: Place) -> LoopTrainer:
+def trainer_of_run(
+    index: Index, queries: Sequence[Query], run: TrainingRun, base: Place
+) -> LoopTrainer:
     """Trains by the run's recipe from the weights before it, whatever the seed.
 
     The seed of a trial decides the order of the examples; all begin with the same weights.
+    Losses are measured, and of a language model margins and what it answers, too.
 
     Raises:
         InputError: when the run does not say its recipe, or there are no weights.
@@ -41,14 +44,14 @@ def trainer_of_run(index: Index, query: Query, run: TrainingRun, base: Place) ->
         )
     task = index.task
     initial = _weights(task, base)
-    speaks = task.kind == "causal_lm" and query.prompt is not None
+    speaks = task.kind == "causal_lm" and all(query.prompt is not None for query in queries)
     return LoopTrainer(
         task,
         documents_of(index),
         run.recipe,
-        [query],
+        queries,
         lambda seed: initial,
-        ("loss", "answer") if speaks else ("loss",),
+        ("loss", "margin", "answer") if speaks else ("loss",),
         Greedy(MOST_WORDS) if speaks else None,
     )
 

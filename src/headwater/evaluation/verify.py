@@ -179,7 +179,7 @@ class _Test:
         elif asked.run.recipe is None:
             lacking = "a recipe: the run is not of headwater's own training loop"
         elif asked.base is not None:
-            return trainer_of_run(self.index, self.query, asked.run, asked.base)
+            return trainer_of_run(self.index, [self.query], asked.run, asked.base)
         if asked.retrain:
             raise InputError("Retraining cannot be done", expected=lacking)
         self.notes.append(f"not retrained, for want of {lacking}")
