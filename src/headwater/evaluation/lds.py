@@ -94,15 +94,14 @@ def lds(
     each = correlations(foretold[:, kept], mean[:, kept])
     held = losses[:, :, kept]
     top = None if losses.shape[1] < 2 else ceiling(held)
-    random = np.random.Generator(np.random.PCG64(seed))
-    draws = np.full((resamples, 3), np.nan)
-    for draw in range(resamples):
-        rows = random.integers(0, len(mean), len(mean))
-        some = random.integers(0, len(kept), len(kept))
-        columns = kept[some]
-        value = _mean(correlations(foretold[rows][:, columns], mean[rows][:, columns]))
-        limit = math.nan if top is None else ceiling(held[rows][:, :, some])
-        draws[draw] = value, limit, value / limit if limit > 0 else math.nan
+    rows, some = _drawn(len(mean), len(kept), resamples, seed)
+    values = _weighted(_redrawn(foretold[:, kept], mean[:, kept], rows), some)
+    limits = np.full(resamples, np.nan)
+    if top is not None:
+        limits = _limit(_weighted(_redrawn(*_halves(held), rows), some))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = np.where(limits > 0, values / limits, np.nan)
+    draws = np.stack([values, limits, shares], axis=1)
     named: list[float | None] = [None] * scores.shape[0]
     for number, value in zip(kept, each, strict=True):
         named[number] = float(value)
@@ -142,15 +141,8 @@ def lds_difference(
     if not len(kept):
         raise InputError("No query has an LDS under both methods", expected="at least one")
     mean, (a, b) = mean[:, kept], [one[:, kept] for one in sums]
-    random = np.random.Generator(np.random.PCG64(seed))
-    draws = np.full(resamples, np.nan)
-    for draw in range(resamples):
-        rows = random.integers(0, len(mean), len(mean))
-        some = random.integers(0, len(kept), len(kept))
-        known = mean[rows][:, some]
-        draws[draw] = _mean(
-            correlations(b[rows][:, some], known) - correlations(a[rows][:, some], known)
-        )
+    rows, some = _drawn(len(mean), len(kept), resamples, seed)
+    draws = _weighted(_redrawn(b, mean, rows) - _redrawn(a, mean, rows), some)
     return _estimate(_mean(correlations(b, mean) - correlations(a, mean)), draws)
 
 
@@ -280,10 +272,59 @@ def ceiling(losses: Array) -> float:
     (an odd seed is left out); the correlation with the truth is its root. 0 where r is not
     positive.
     """
+    return float(_limit(np.array([_mean(correlations(*_halves(losses)))]))[0])
+
+
+def _halves(losses: Array) -> tuple[Array, Array]:
+    """Mean losses of half the seeds, and of as many others."""
     half = losses.shape[1] // 2
-    one, other = losses[:, :half].mean(axis=1), losses[:, half : 2 * half].mean(axis=1)
-    r = _mean(correlations(one, other))
-    return math.sqrt(2 * r / (1 + r)) if r > 0 else 0.0
+    return losses[:, :half].mean(axis=1), losses[:, half : 2 * half].mean(axis=1)
+
+
+def _limit(r: Array) -> Array:
+    """The ceiling from correlations of two halves."""
+    return np.sqrt(np.where(r > 0, 2 * r / (1 + r), 0.0))
+
+
+def _drawn(trials: int, queries: int, resamples: int, seed: int) -> tuple[Array, Array]:
+    """How often each trial and each query is drawn again, [resamples, trials] and [.., queries]."""
+    random = np.random.Generator(np.random.PCG64(seed))
+    rows, some = np.zeros((resamples, trials)), np.zeros((resamples, queries))
+    for draw in range(resamples):
+        rows[draw] = np.bincount(random.integers(0, trials, trials), minlength=trials)
+        some[draw] = np.bincount(random.integers(0, queries, queries), minlength=queries)
+    return rows, some
+
+
+def _redrawn(first: Array, other: Array, counts: Array) -> Array:
+    """`correlations` of each column where row i counts `counts[draw, i]` times: [draws, columns].
+
+    A rank among drawn rows is how many drawn ones stand below, so nothing is sorted again.
+    """
+    made = np.empty((len(counts), first.shape[1]))
+    total = counts.sum(axis=1, keepdims=True)
+    for column in range(first.shape[1]):
+        a, b = (_ranks(one[:, column], counts) for one in (first, other))
+        a = a - (a * counts).sum(axis=1, keepdims=True) / total
+        b = b - (b * counts).sum(axis=1, keepdims=True) / total
+        norm = np.sqrt((a**2 * counts).sum(axis=1) * (b**2 * counts).sum(axis=1))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            made[:, column] = np.where(norm > 0, (a * b * counts).sum(axis=1) / norm, np.nan)
+    return made
+
+
+def _ranks(values: Array, counts: Array) -> Array:
+    """Mean ranks of values that count so often, [draws, values]."""
+    _, place = np.unique(values, return_inverse=True)
+    weight = counts @ np.eye(place.max() + 1)[place]
+    return (weight.cumsum(axis=1) - (weight - 1) / 2)[:, place]
+
+
+def _weighted(values: Array, counts: Array) -> Array:
+    """Means of each draw over the queries drawn, without NaN; [draws]."""
+    there = counts * ~np.isnan(values)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (np.nan_to_num(values) * there).sum(axis=1) / there.sum(axis=1)
 
 
 def _mean(values: Array) -> float:
