@@ -71,10 +71,12 @@ def matrices(t: hw.Task, x: Any, y: Any) -> dict[str, torch.Tensor]:
     return made
 
 
-def factors_by_hand(tasks: list[hw.Task]) -> dict[str, tuple[torch.Tensor, torch.Tensor, int]]:
+def factors_by_hand(
+    tasks: list[hw.Task], data: dict[str, Any] | None = None
+) -> dict[str, tuple[torch.Tensor, torch.Tensor, int]]:
     """A, S (sums over positions, calls and models) and how many, by hooks that keep all."""
     sums: dict[str, list[Any]] = {name: [0.0, 0.0, 0] for name in LAYERS}
-    data = rows()
+    data = data or rows()
     for t in tasks:
         for x, y in zip(data["x"], data["y"], strict=True):
             for name, a, d in _positions(t, x, y):
@@ -114,15 +116,21 @@ def _positions(t: hw.Task, x: Any, y: Any) -> list[tuple[str, torch.Tensor, torc
 
 
 def dense(
-    tasks: list[hw.Task], function: Any, *, corrected: bool = True
+    tasks: list[hw.Task],
+    function: Any,
+    *,
+    corrected: bool = True,
+    data: dict[str, Any] | None = None,
 ) -> dict[str, torch.Tensor]:
     """f(curvature) of each layer as one matrix over vec(G), row by row; means over the models.
 
-    `function` takes the eigenvalues (EK-FAC's, or K-FAC's where not `corrected`).
+    `function` takes the eigenvalues (EK-FAC's, or K-FAC's where not `corrected`); `data` are the
+    examples whose curvature it is, all of them when left out.
     """
-    gradients = [matrices(t, x, y) for t in tasks for x, y in zip(*rows().values(), strict=True)]
+    data = data or rows()
+    gradients = [matrices(t, x, y) for t in tasks for x, y in zip(*data.values(), strict=True)]
     made: dict[str, torch.Tensor] = {}
-    for name, (a, s, count) in factors_by_hand(tasks).items():
+    for name, (a, s, count) in factors_by_hand(tasks, data).items():
         va, ua = torch.linalg.eigh(a)
         vs, us = torch.linalg.eigh(s)
         u = torch.kron(us, ua)  # columns: eigenvectors of S kron A over vec(G)
@@ -130,6 +138,6 @@ def dense(
             turned = torch.stack([u.T @ g[name].reshape(-1) for g in gradients])
             values = (turned**2).mean(dim=0)
         else:
-            values = torch.kron(vs / (N * len(tasks)), va / count)
+            values = torch.kron(vs / len(gradients), va / count)
         made[name] = u @ torch.diag(function(values)) @ u.T
     return made

@@ -1,6 +1,7 @@
 """DDA against models that are loaded and trained one by one in plain torch."""
 
 import json
+import math
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -244,8 +245,17 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
             hw.scores(index, query, method=CEA())
     with pytest.raises(InputError, match="Unknown form"):
         DDA(debias=False, form="other")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="change"):
-        DDA(debias=False, change=0.0)
+    for wrong in (0.0, -1.0, math.nan, math.inf, None, "0.1"):
+        with pytest.raises(InputError, match="change"):
+            DDA(debias=False, change=wrong)  # type: ignore[arg-type]
+        if wrong not in (0.0, -1.0):
+            with pytest.raises(InputError, match="beta"):
+                DDA(debias=False, beta=wrong)  # type: ignore[arg-type]
+    for name, value in (("debias", False), ("denoise", True), ("beta", 1.0), ("base", tmp_path)):
+        with pytest.raises(InputError, match=f"CEA neither debiases nor denoises.*{name}"):
+            CEA(**{name: value})
+    with pytest.raises(InputError, match="no training run"):
+        DDA(3, debias=False)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no checkpoint"):
         DDA(TrainingRun(()), debias=False)
     tiny_llama(hidden_size=8).save_pretrained(str(tmp_path))

@@ -215,7 +215,7 @@ def naive_forgetting(made: Any, exact: bool) -> np.ndarray:
 def test_forgetting(
     case: Any, naive: Any, options: Any, exact: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outcomes.pieces, "__defaults__", (3,))
+    monkeypatch.setattr(outcomes.document_ranges, "__defaults__", (None, 3))
     index, run, models = case()
     made = naive(index, models)
     right = naive_forgetting(made, exact)
@@ -400,6 +400,28 @@ def test_self_influence() -> None:
     rates = [1.0, 0.0, 2.0, 3.0]
     given = difficulty(index, run, "self-influence", features=features, learning_rates=rates)
     assert relative(given.values, np.array(rates) @ right) < CLOSE
+
+
+def test_rates_are_in_the_order_in_which_checkpoints_are_named() -> None:
+    index, run, models = language()
+    names = [n for n, p in models[0].named_parameters() if "layers" in n and p.dim() == 2]
+    features = hw.Features(projection=None)
+    right = naive_self_influence(index, models, names)
+    for places, rates in (([2, 0], [0.25, 2.0]), ([0, 2], [2.0, 0.25]), ([-2, 0], [0.25, 2.0])):
+        found = difficulty(
+            index,
+            run,
+            "self-influence",
+            checkpoints=places,
+            features=features,
+            learning_rates=rates,
+        )
+        assert relative(found.values, 2.0 * right[0] + 0.25 * right[2]) < CLOSE
+        assert found.steps == [10, 30]
+    with pytest.raises(InputError, match="2 finite numbers"):
+        difficulty(
+            index, run, "self-influence", checkpoints=[0, 0, 1], learning_rates=[1.0, 2.0, 3.0]
+        )
 
 
 def test_self_influence_has_the_features_of_the_index() -> None:

@@ -158,10 +158,24 @@ def test_queries_in_groups_score_as_together(form: str, monkeypatch: pytest.Monk
     np.testing.assert_allclose(hw.scores(built, queries(), method=method), together, rtol=1e-5)
 
 
+def test_residuals_are_of_every_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the last scoring alone, also where the queries went in groups."""
+    import headwater.methods.corpus_pass as module
+
+    built = index()
+    method = EKFAC("empirical", DAMPING, refine=2)
+    hw.scores(built, queries(), method=method)
+    together = method.residuals
+    assert len(together) == 3
+    monkeypatch.setattr(module, "DIRECTION_BYTES", 1)
+    hw.scores(built, queries(), method=method)
+    assert relative(torch.tensor(method.residuals), torch.tensor(together)) < 1e-6
+
+
 def test_bad_input_is_told() -> None:
     with pytest.raises(InputError, match="form of directions"):
         EKFAC(hold="rank0")
-    with pytest.raises(InputError, match="number of steps"):
+    with pytest.raises(InputError, match="refine is not usable"):
         EKFAC(refine=-1)
     with pytest.raises(InputError, match="no self-influence"):
         hw.self_influence(index(), method=hw.DataInf())

@@ -154,6 +154,67 @@ def test_a_set_goes_on_where_it_stopped_and_grows(run: TrainingRun, tmp_path: Pa
     np.testing.assert_allclose(found[0, N:], found[0, :3], rtol=1e-5)
 
 
+class Scaled(torch.nn.Module):
+    """A linear layer whose output is multiplied by a number that is no attributed weight."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Linear(3, 2)
+        self.factor = torch.nn.Parameter(torch.tensor(factor))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) * self.factor
+
+
+def bad_at(which: int) -> Any:
+    """A loss that is not finite for the examples with this mark."""
+
+    def function(model: Any, batch: Any) -> torch.Tensor:
+        value = torch.nn.functional.cross_entropy(model(batch["x"]), batch["y"], reduction="none")
+        return torch.where(batch["mark"] == which, torch.full_like(value, torch.nan), value)
+
+    return function
+
+
+@pytest.mark.parametrize("rows", [1, 2, None])
+@pytest.mark.parametrize("marks", [[0, 1, 0, 0], [0, 1, 2, 0], [1, 0, 0, 2]])
+@pytest.mark.parametrize("view", [hw.GradDot(), hw.GradCos()])
+def test_a_document_that_a_set_left_out_has_no_score(
+    tmp_path: Path, rows: int | None, marks: list[int], view: Any
+) -> None:
+    """Whatever shards that leaves without a document, and whichever are asked for."""
+    generator = np.random.default_rng(0)
+    data = {"x": generator.normal(size=(4, 3)), "y": np.array([0, 1, 1, 0]), "mark": marks}
+    built = hw.Corpus.from_columns(data, ids=list("abcd"))
+    plan = hw.Plan(skip_bad=True, shard_rows=rows)
+    tasks = {n: hw.Task(Scaled(n + 0.5).double(), bad_at(n)) for n in (1, 2)}
+    named = {f"s{n}": one for n, one in tasks.items()}
+    index = hw.Index.build(None, tasks[1], built, None, plan)
+    for name, one in named.items():
+        add_features(index, name, one, FULL, plan)
+    asked = hw.Query(columns={"x": data["x"][0], "y": 1, "mark": 0})
+
+    def gradients(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        model = tasks[n].model
+        each = []
+        for x, y in [*zip(data["x"], data["y"], strict=True), (data["x"][0], 1)]:
+            out = model(torch.as_tensor(x)[None])
+            value = torch.nn.functional.cross_entropy(out, torch.tensor([int(y)]))
+            each.append(torch.autograd.grad(value, model.layer.weight)[0].reshape(-1))
+        g = torch.stack(each)
+        return (g / g.norm(dim=1, keepdim=True) if view.name == "gradcos" else g).split([4, 1])
+
+    right = torch.stack([g @ q[0] for g, q in map(gradients, (1, 2))]).mean(dim=0).numpy()
+    right[np.array(marks) > 0] = np.nan
+    method = hw.Ensemble(view, list(named), tasks=named)
+    np.testing.assert_allclose(hw.scores(index, asked, method=method)[0], right, rtol=1e-5)
+    for ids in ("b", "bc", "ad", "d"):
+        found = hw.scores(index, asked, method=method, ids=list(ids))[0]
+        among = [name in ids for name in "abcd"]
+        np.testing.assert_allclose(found, np.where(among, right, np.nan), rtol=1e-5)
+
+
 def test_damage_in_a_set_is_found(run: TrainingRun, tmp_path: Path) -> None:
     index = hw.Index.build(tmp_path / "index", at(run, -1), corpus(), FULL)
     add_checkpoints(index, run, FULL)
@@ -178,6 +239,11 @@ def test_bad_input_is_told(run: TrainingRun, tmp_path: Path) -> None:
         method_by_name("bm25-ensemble")
     with pytest.raises(InputError, match="told apart"):
         add_checkpoints(index, TrainingRun(()), FULL)
+    with pytest.raises(InputError, match="the index itself holds"):
+        add_features(index, "own", index.task, FULL)
+    with pytest.raises(InputError, match="Only views"):
+        hw.Ensemble(hw.EKFAC())  # type: ignore[arg-type]
+    assert hw.Ensemble(hw.GradDot(), "own").members(index) == [("own", 1.0)]
     assert method_by_name("trak-ensemble").name == "trak-ensemble"
 
 

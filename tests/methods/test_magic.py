@@ -15,10 +15,11 @@ from torch import nn
 
 import headwater as hw
 from headwater.engine.errors import InputError, MismatchError
-from headwater.methods.magic import MAGIC
+from headwater.methods.magic import MAGIC, MAGICOfRun
 from headwater.tasks.task import Task
 from headwater.training.loop import save_model, train
 from headwater.training.recipe import Recipe
+from headwater.training.run import TrainingRun
 from headwater.training.small_lm import small_lm
 from models import relative
 
@@ -232,5 +233,25 @@ def test_description_and_refusals() -> None:
     assert MAGIC.additive
     with pytest.raises(InputError, match="modules"):
         hw.scores(index(), QUERIES, method=MAGIC(RECIPE), modules=["*"])
-    with pytest.raises(InputError, match="segment"):
-        MAGIC(RECIPE, segment=0)
+    for wrong in (0, 1.5, "2"):
+        with pytest.raises(InputError, match="segment"):
+            MAGIC(RECIPE, segment=wrong)  # type: ignore[arg-type]
+    for root in (-1e-8, float("nan"), None):
+        with pytest.raises(InputError, match="eps_root"):
+            MAGIC(RECIPE, eps_root=root)  # type: ignore[arg-type]
+    for recipe in ("recipe.json", None, RECIPE.to_json()):
+        with pytest.raises(InputError, match="by its recipe"):
+            MAGIC(recipe)  # type: ignore[arg-type]
+
+
+def test_a_run_of_the_loop_or_its_folder(tmp_path: Path) -> None:
+    before, task = tmp_path / "before", net()
+    before.mkdir()
+    save_model(task.model, before)
+    given = corpus(columns(10))
+    run = train(task, given, RECIPE, out=tmp_path / "run", progress=False)
+    right = hw.scores(index(), QUERIES[0], method=MAGIC(RECIPE, initial=before))
+    for one in (run, tmp_path / "run", TrainingRun((), run.steps, run.recipe)):
+        assert np.array_equal(hw.scores(index(), QUERIES[0], method=MAGICOfRun(one, before)), right)
+    with pytest.raises(InputError, match="does not say its recipe"):
+        MAGICOfRun(tmp_path / "run" / "checkpoint-12", before)

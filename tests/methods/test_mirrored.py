@@ -205,6 +205,11 @@ def test_choices_of_parameters_examples_and_groups() -> None:
     assert {r.name: r.score for r in ranked} == pytest.approx(sums)
     with pytest.raises(InputError, match="No parameter of the model matches"):
         hw.scores(index, query, method=method, modules=["nothing"])
+    for empty in ({"modules": []}, {"modules": [], "method": Mirrored(parameters=["layers.2"])}):
+        with pytest.raises(InputError, match="found.*no pattern"):
+            hw.scores(index, query, **({"method": method} | empty))
+    with pytest.raises(InputError, match="found no pattern"):
+        hw.scores(index, query, method=Mirrored(parameters=[]))
 
 
 def test_an_index_with_features_scores_alike() -> None:

@@ -11,9 +11,9 @@ import torch
 import headwater as hw
 from headwater.engine.errors import InputError
 from headwater.methods.arnoldi import Arnoldi, lanczos
-from headwater.methods.datainf import DataInf
+from headwater.methods.datainf import DataInf, NormSink, SwappedSink
 from models import SENTENCES, byte_tokenizer, tiny_gpt2
-from small_net import LAYERS, N, matrices, rows, task
+from small_net import LAYERS, N, loss, matrices, rows, task
 
 CLOSE = 1e-6  # scores are float32
 
@@ -51,6 +51,29 @@ def test_datainf_is_the_mean_of_inverses(index: hw.Index, damping: float) -> Non
         eye = lam * torch.eye(size, dtype=torch.float64)
         mean = torch.stack([torch.linalg.inv(torch.outer(v, v) + eye) for v in g]).mean(dim=0)
         right += (g @ (mean @ asked[name].reshape(-1))).numpy()
+    assert relative(found, right) < CLOSE
+
+
+@pytest.mark.parametrize("sink", [NormSink, SwappedSink])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_datainf_begins_again_where_memory_runs_out(
+    index: hw.Index, monkeypatch: pytest.MonkeyPatch, sink: Any, layers: int
+) -> None:
+    """After some layers of a batch have been added to the sums."""
+    x, y = query()
+    asked = hw.Query(columns={"x": x, "y": y})
+    right = hw.scores(index, asked, method=DataInf())[0]
+    original, calls = sink.layer, []
+
+    def layer(self: Any, *args: Any) -> None:
+        calls.append(1)
+        if len(calls) == layers:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        original(self, *args)
+
+    monkeypatch.setattr(sink, "layer", layer)
+    found = hw.scores(index, asked, method=DataInf())[0]
+    assert len(calls) > layers
     assert relative(found, right) < CLOSE
 
 
@@ -174,6 +197,35 @@ def test_an_operator_of_low_rank_ends_early() -> None:
     assert vectors.shape[1] <= 5
     right = torch.linalg.eigvalsh(u.T @ u)
     assert torch.allclose(values.sort().values[-2:], right)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-6, 1e-12, 1e-30])
+def test_a_small_matrix_in_a_small_unit_is_not_ended_early(unit: float) -> None:
+    torch.manual_seed(0)
+    m = torch.randn(12, 12, dtype=torch.float64)
+    m = unit * (m + m.T)
+    values, vectors = lanczos(lambda v: m @ v, 12, 30, seed=0)
+    assert len(values) == 12
+    assert float((values - torch.linalg.eigvalsh(m)).abs().max()) < 1e-12 * float(m.abs().max()) * 9
+    assert float((m @ vectors - vectors * values).abs().max()) < 1e-9 * float(m.abs().max())
+
+
+def test_an_operator_of_nothing_ends_at_once() -> None:
+    values, vectors = lanczos(torch.zeros_like, 12, 30, seed=0)
+    assert vectors.shape == (12, 1)
+    assert not values.any()
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1e-12])
+def test_arnoldi_in_another_unit_of_the_loss(index: hw.Index, unit: float) -> None:
+    """g H^-1 g is of the first order in the loss."""
+    x, y = query()
+    asked, method = hw.Query(columns={"x": x, "y": y}), Arnoldi(5, 60, examples=None)
+    scaled = hw.Task(task().model, lambda m, b: unit * loss(m, b))
+    other = hw.Index.build(None, scaled, hw.Corpus.from_columns(rows()), None)
+    right = hw.scores(index, asked, method=method)[0]
+    found = hw.scores(other, asked, method=method)[0]
+    assert relative(found / unit, right) < CLOSE
 
 
 @pytest.mark.parametrize("make", [lambda: DataInf(0.0), lambda: Arnoldi(5, 3)])

@@ -149,8 +149,9 @@ def test_examples_gain_only_from_their_own_segments(trained: Trained) -> None:
     )[0]
     v = trained.flat(trained.models([last])[0], trained.x, trained.y)
     a, b = trained.models([first]), trained.models([last])
-    late = dense(b, lambda s: (1 - torch.exp(-0.25 * s)) / s)
-    left = dense(b, lambda s: torch.exp(-0.25 * s))
+    own = {name: column[[1, 4]] for name, column in rows().items()}  # its curvature is of these
+    late = dense(b, lambda s: -torch.expm1(-0.25 * s) / s, data=own)
+    left = dense(b, lambda s: torch.exp(-0.25 * s), data=own)
     early = dense(a, lambda s: (1 - torch.exp(-0.5 * s)) / s)
     w2 = {name: late[name] @ v[name] for name in LAYERS}
     w1 = {name: early[name] @ (left[name] @ v[name]) for name in LAYERS}

@@ -19,6 +19,7 @@ import small_net
 from headwater.engine.errors import InputError
 from headwater.gradients.matrices import Layers, Scale
 from headwater.methods.source import SOURCE, Segment
+from headwater.training.loop import train
 from headwater.training.recipe import Recipe
 from headwater.training.run import Checkpoint, TrainingRun
 from headwater.training.schedule import rate_sums
@@ -83,6 +84,57 @@ def test_tracin_with_adams_own_step(trained: Trained) -> None:
     assert relative(plain, right) > 0.1
     with pytest.raises(InputError, match="Unknown optimizer"):
         hw.TracInCP(trained.run, optimizer="adagrad")  # type: ignore[arg-type]
+
+
+class TwoOutputs(torch.nn.Module):
+    """A body, and a head that only the loss reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.head = torch.nn.Linear(3, 3), torch.nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = torch.tanh(self.body(x))
+        return self.head(hidden), hidden
+
+
+def test_tracin_with_a_measurement_that_reaches_fewer_layers(tmp_path: Path) -> None:
+    """The layers that it does not reach count nothing, with Adam as without."""
+
+    def of_loss(model: torch.nn.Module, batch: Any) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(model(batch["x"])[0], batch["y"], reduction="none")
+
+    def measured(model: torch.nn.Module, batch: Any) -> torch.Tensor:
+        return model(batch["x"])[1].square().sum(dim=1)
+
+    rng = np.random.default_rng(0)
+    data = {"x": rng.normal(size=(6, 3)), "y": rng.integers(0, 2, size=6)}
+    corpus = hw.Corpus.from_columns(data)
+    one = hw.Task(TwoOutputs().double(), of_loss, measurement=measured)
+    recipe = Recipe(steps=4, batch_size=3, betas=BETAS)
+    run = train(one, corpus, recipe, out=tmp_path, progress=False)
+    index = hw.Index.build(None, one, corpus, None)
+    query = hw.Query(columns={"x": data["x"][0], "y": 1})
+    found = hw.scores(index, query, method=hw.TracInCP(run, optimizer="adam"))[0]
+
+    state = load_file(str(run.checkpoints[0].optimizer))
+    names = ["body.weight", "body.bias"]
+    corrected = 1 - BETAS[1] ** int(state["step"])
+    p = {n: 1 / ((state[f"exp_avg_sq.{n}"] / corrected).sqrt() + EPS) for n in names}
+
+    def gradient(function: Any, row: int) -> dict[str, torch.Tensor]:
+        batch = {"x": torch.as_tensor(data["x"][row])[None], "y": torch.as_tensor(data["y"][[row]])}
+        body = one.model.body
+        made = torch.autograd.grad(function(one.model, batch).sum(), [body.weight, body.bias])
+        return dict(zip(names, made, strict=True))
+
+    q = gradient(measured, 0)
+    right = []
+    for row in range(6):
+        z = gradient(of_loss, row)
+        right.append(1e-3 * sum(float((q[n] * p[n] * z[n]).sum()) for n in names))
+    assert relative(found, right) < CLOSE
 
 
 def relative(found: Any, right: Any) -> float:

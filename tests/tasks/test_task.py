@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 
 import headwater as hw
 from headwater.corpus.document import Document
-from headwater.engine.errors import InputError
+from headwater.engine.errors import InputError, MismatchError
 from headwater.tasks.causal_lm import CausalLM
 from headwater.tasks.query import Query
 from headwater.tasks.task import Chunk, Task, evaluating, model_fingerprint, unwrap
@@ -169,3 +171,68 @@ def test_a_contrast_names_columns_that_are_there() -> None:
     for other in ({"z": 1}, {}, "text"):
         with pytest.raises(InputError, match="names those that are different"):
             hw.Query(columns={"x": [1.0], "y": 0}, instead_of=other)
+
+
+# -- fingerprints ----------------------------------------------------------------------------------
+
+
+def evenly_spaced(model: torch.nn.Module) -> str:
+    """The fingerprint as an index of earlier has it: every (numel // 4096)-th value."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name}|{tuple(value.shape)}|{value.dtype}".encode())
+        values = value.flatten().tolist()[:: max(1, value.numel() // 4096)]
+        digest.update(np.array(values, dtype=np.float32).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def wide() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Linear(64, 4096, bias=False)
+
+
+def test_every_column_of_a_matrix_is_in_the_fingerprint() -> None:
+    model = wide()
+    before = model_fingerprint(model)
+    for column in range(64):
+        with torch.no_grad():
+            model.weight[:, column] += 1
+        assert model_fingerprint(model) != before, column
+        with torch.no_grad():
+            model.weight[:, column] = wide().weight[:, column]
+        assert model_fingerprint(model) == before
+    kernels = torch.nn.Conv2d(8, 2048, 2)  # of 32 columns
+    before = model_fingerprint(kernels)
+    with torch.no_grad():
+        kernels.weight[:, :, 1, 1] += 1
+    assert model_fingerprint(kernels) != before
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (64, 64), (101, 200)])
+def test_models_whose_columns_were_all_seen_keep_their_fingerprint(shape: tuple[int, int]) -> None:
+    model = torch.nn.Linear(*shape)
+    assert model_fingerprint(model) == evenly_spaced(model)
+
+
+def test_an_index_with_a_fingerprint_of_earlier_can_be_opened(tmp_path: Path) -> None:
+    def loss(model: torch.nn.Module, batch: Any) -> torch.Tensor:
+        return model(batch["x"]).square().sum(dim=1)
+
+    model = wide()
+    corpus = hw.Corpus.from_columns({"x": np.ones((2, 64), dtype=np.float32)})
+    index = hw.Index.build(tmp_path / "index", hw.Task(model, loss), corpus, None)
+    whole = index.manifest["task"]["model"]
+    path = tmp_path / "index" / "manifest.json"
+    path.write_text(path.read_text().replace(whole, evenly_spaced(model)))
+    opened = hw.Index.open(tmp_path / "index", hw.Task(model, loss))
+    assert opened.manifest["task"]["model"] == evenly_spaced(model)
+    other = wide()
+    with torch.no_grad():
+        other.weight += 1
+    with pytest.raises(MismatchError, match="'model' differs"):
+        hw.Index.open(tmp_path / "index", hw.Task(other, loss))
+    path.write_text(path.read_text().replace(evenly_spaced(model), whole))
+    with torch.no_grad():
+        model.weight[:, 1:] += 1  # which the fingerprint of earlier did not see
+    with pytest.raises(MismatchError, match="'model' differs"):
+        hw.Index.open(tmp_path / "index", hw.Task(model, loss))

@@ -111,6 +111,9 @@ def test_only_the_chosen_parameters_change() -> None:
         assert bits(task.model) == before
     with pytest.raises(InputError, match="No parameter of the model matches"):
         trained_parameters(task.model, ["layers.2"], ["layers.0"])
+    for choices in (([],), (None, []), (["layers.2"], [])):
+        with pytest.raises(InputError, match="No parameter.*no pattern"):
+            trained_parameters(task.model, *choices)
 
 
 class Noisy(torch.nn.Module):
@@ -255,7 +258,15 @@ def test_what_cannot_be_trained() -> None:
     task = task_of(loss=lambda model, batch: class_loss(model, batch).detach())
     with pytest.raises(InputError, match="does not depend"):
         gradient(task, pairs_of(), trained_parameters(task.model))
-    for wrong in ({"learning_rate": 0.0}, {"steps": 0}, {"optimizer": "lion"}):
+    for wrong in (
+        {"learning_rate": 0.0},
+        {"learning_rate": "1e-3"},
+        {"learning_rate": None},
+        {"steps": 0},
+        {"steps": 1.5},
+        {"steps": True},
+        {"optimizer": "lion"},
+    ):
         with pytest.raises(InputError):
             Further(**wrong)  # type: ignore[arg-type]
 

@@ -42,7 +42,10 @@ def test_trainer_output(tmp_path: Path) -> None:
     assert [c.step for c in run.checkpoints] == [9, 10, 100]  # by number, not by name
     assert run.checkpoints[0].learning_rate == pytest.approx(0.6)  # between steps 5 and 10
     assert run.checkpoints[1].learning_rate == 0.5
-    assert run.checkpoints[2].learning_rate == 0.1  # the nearest that was logged
+    assert run.checkpoints[2].learning_rate == 0.0  # along the last line, not below zero
+    assert run.learning_rates[:12] == pytest.approx(
+        [1.4, 1.3, 1.2, 1.1, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.46, 0.42]
+    )
     assert run.checkpoints[0].optimizer is None
     assert run.checkpoints[1].optimizer == tmp_path / "checkpoint-10" / "optimizer.pt"
     assert run.steps == 100

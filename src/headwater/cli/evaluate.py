@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from headwater.cli import options as o
 from headwater.cli.board import board
+from headwater.cli.evaluate_index import index
 from headwater.cli.output import console, emit
 from headwater.engine.errors import InputError
 
@@ -20,8 +22,20 @@ LEXICAL = "bm25"
 USUAL = ("trackstar", "gradcos", LEXICAL, "random")
 NEED_FEATURES = ("trackstar", "gradcos")
 
+
+class _OrIndex(TyperGroup):
+    """`headwater evaluate OUT` is `headwater evaluate index OUT`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command in where an index stands in its place."""
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            args = ["index", *args]
+        return super().parse_args(ctx, args)
+
+
 evaluate = typer.Typer(
     name="evaluate",
+    cls=_OrIndex,
     help="Ground truth with confidence intervals, for any set of methods.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -49,6 +63,7 @@ def _top() -> None:  # pyright: ignore[reportUnusedFunction] - typer calls it
 
 
 evaluate.command()(board)
+evaluate.command()(index)
 
 
 @evaluate.command()
@@ -110,7 +125,7 @@ def _compared(given: dict[str, Any]) -> Comparison:
     return compare(
         index,
         items,
-        _methods(index, given),
+        chosen_methods(index, given),
         protocol=checked_protocol(given["protocol"]),
         candidates=Candidates(*sizes),
         lexical=_by_name(LEXICAL) if ftrace and given["lexical"] else None,
@@ -118,7 +133,7 @@ def _compared(given: dict[str, Any]) -> Comparison:
     )
 
 
-def _methods(index: Index, given: dict[str, Any]) -> list[Method]:
+def chosen_methods(index: Index, given: dict[str, Any]) -> list[Method]:
     """The methods asked for, or the usual ones as far as the index has what they need."""
     from headwater.cli.queries import choose_method
     from headwater.evidence.rankers import parts_of, takes

@@ -11,7 +11,6 @@ from headwater.cli import options as o
 from headwater.cli.output import console, emit, emit_lines
 from headwater.engine.errors import InputError
 
-
 # Parameters with an option of their own; the others are set by name.
 OWN = {"run": "--run FOLDER", "base": "--base FOLDER", "eval_queries": "--eval-queries FILE"}
 
@@ -70,7 +69,7 @@ def _one(name: str, *, as_json: bool) -> None:
     out.print(f"{name}: {told}", markup=False, highlight=False)
     for one in parameters:
         default = "needed" if one["default"] is None else f"default {one['default']}"
-        flag = OWN.get(one["name"], f"--set {one['name']}=...")
+        flag = OWN.get(str(one["name"]), f"--set {one['name']}=...")
         out.print(f"  {flag}  {one['type']}, {default}", markup=False, highlight=False)
 
 

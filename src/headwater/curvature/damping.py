@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from headwater.engine.checks import at_least_zero, finite
 from headwater.engine.errors import InputError
 
 
@@ -21,7 +22,7 @@ class RelativeDamping:
 
     def __post_init__(self) -> None:
         """Check the share."""
-        _check("share", self.share)
+        object.__setattr__(self, "share", at_least_zero("the damping's share", self.share))
 
     def of(self, mean: float) -> float:
         """What is added to eigenvalues of this mean."""
@@ -45,12 +46,12 @@ class ScheduleDamping:
 
     def __post_init__(self) -> None:
         """Check the rates."""
-        total = math.fsum(self.learning_rates)
+        total = math.fsum(finite("a learning rate", rate) for rate in self.learning_rates)
         if not 0 < total < math.inf:
             raise InputError(
                 "The learning rates have no sum", expected="rates of every step", found=total
             )
-        _check("scale", self.scale)
+        object.__setattr__(self, "scale", at_least_zero("the damping's scale", self.scale))
 
     def of(self, mean: float) -> float:
         """What is added, whatever the eigenvalues are."""
@@ -65,7 +66,7 @@ class AbsoluteDamping:
 
     def __post_init__(self) -> None:
         """Check the number."""
-        _check("damping", self.value)
+        object.__setattr__(self, "value", at_least_zero("damping", self.value))
 
     def of(self, mean: float) -> float:
         """The number."""
@@ -76,10 +77,11 @@ Damping = RelativeDamping | ScheduleDamping | AbsoluteDamping
 
 
 def damping_of(given: float | Damping) -> Damping:
-    """A number as `AbsoluteDamping`; the others as they are."""
-    return AbsoluteDamping(given) if isinstance(given, (int, float)) else given
+    """A number as `AbsoluteDamping`; the others as they are.
 
-
-def _check(name: str, value: float) -> None:
-    if not 0 <= value < math.inf:
-        raise InputError(f"{name} is no such number", expected="0 or more", found=value)
+    Raises:
+        InputError: for what is neither.
+    """
+    if isinstance(given, (RelativeDamping, ScheduleDamping, AbsoluteDamping)):
+        return given
+    return AbsoluteDamping(given)

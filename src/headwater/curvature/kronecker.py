@@ -40,7 +40,7 @@ class LayerCurvature:
     """One layer's factors.
 
     Args:
-        out, inn: eigenvectors of S and A, blocks of columns.
+        out, inn: eigenvectors of S and A, blocks of columns; none = the layer's own coordinates.
         values: eigenvalues of the layer's curvature, float [out, in + bias].
     """
 
@@ -50,10 +50,14 @@ class LayerCurvature:
 
     def turn(self, matrices: torch.Tensor) -> torch.Tensor:
         """Q_S^T G Q_A of gradients [..., out, in]."""
+        if not self.out:
+            return matrices.clone()
         return turn_rows(rotate(matrices, self.inn), self.out)
 
     def turn_back(self, matrices: torch.Tensor) -> torch.Tensor:
         """Q_S M Q_A^T: the inverse of `turn`."""
+        if not self.out:
+            return matrices.clone()
         return rotate_back(turn_rows_back(matrices, self.out), self.inn)
 
     def apply(self, matrices: torch.Tensor, function: Function) -> torch.Tensor:
@@ -69,6 +73,11 @@ class LayerCurvature:
         ):
             out.copy_(self.turn_back(self.turn(one.to(scale.dtype)).mul_(scale)))
         return made
+
+
+def uncurved(layer: Layer, like: torch.Tensor) -> LayerCurvature:
+    """Of a layer that no example reached: no curvature in any direction."""
+    return LayerCurvature((), (), like.new_zeros(()).expand(layer.rows, layer.columns))
 
 
 class CovarianceSink(MatrixSink):

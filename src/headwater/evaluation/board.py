@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 import numpy as np
 
@@ -45,6 +45,14 @@ class Finding:
     claim: str
     holds: bool | None
     figures: str
+
+
+class Scores(Protocol):
+    """Says what candidates score."""
+
+    def score(self, candidate: Candidate) -> Outcome:
+        """What the candidate says."""
+        ...
 
 
 Findings = Callable[[Mapping[str, Scored], Mapping[str, Figures]], list[Finding]]
@@ -147,15 +155,19 @@ class Board:
             raise DamageError("This is no board", expected="board.json", found=error) from error
 
 
-def board(setting: Setting) -> Board:
+def board(setting: Setting, scoring: Scores | None = None) -> Board:
     """Score every method, measure it by every metric, and put it all in one table.
+
+    Args:
+        setting: the rows and columns.
+        scoring: who scores; None = each method in a process and an index of its own.
 
     Raises:
         InputError: when methods or metrics are named twice, or a bank is of another training.
     """
     _check(setting)
     own = any(metric.name == "detection" for metric in setting.metrics)
-    scoring = Scoring(
+    scoring = scoring or Scoring(
         setting.cache, setting.task, setting.corpus, setting.queries, setting.training, own=own
     )
     found = _scored(setting, scoring)
@@ -214,7 +226,7 @@ def joined(preset: str, parts: Mapping[str, Board]) -> Board:
     )
 
 
-def _scored(setting: Setting, scoring: Scoring) -> dict[str, Outcome | str]:
+def _scored(setting: Setting, scoring: Scores) -> dict[str, Outcome | str]:
     """What each method said, or why it said nothing."""
     found: dict[str, Outcome | str] = {}
     with Progress("methods", len(setting.methods), "methods") as progress:

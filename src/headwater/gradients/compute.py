@@ -18,6 +18,7 @@ import torch
 from headwater.corpus.halving import in_batches
 from headwater.engine.errors import InputError, NumericError
 from headwater.engine.progress import Progress
+from headwater.gradients.apart import can_tell, require_apart
 from headwater.gradients.capture import Capture
 from headwater.gradients.layout import make_layout
 from headwater.gradients.parameters import choose
@@ -35,9 +36,6 @@ logger = logging.getLogger(__name__)
 Role = Literal["example", "query"]
 Made = TypeVar("Made")
 Bases = Mapping[str, tuple[torch.Tensor, torch.Tensor]]  # P [rows, out], Q [columns, in]
-
-APART = 0.5  # of a block's largest gradient; rounding is far below, mixed examples above
-NOISE = 0.02  # of a batch's largest gradient; blocks without gradient (key biases) hold only noise
 
 
 @dataclass
@@ -238,28 +236,17 @@ class Gradients:
             yield part, made
 
     def _check_apart(self, chunks: Sequence[Chunk], made: Projected, role: Role) -> None:
-        """Once, on the first batch of several: in another order they have the same features.
-
-        Shapes cannot tell a layer that sees the tokens of several examples mixed (experts, or a
-        batch in the second dimension) from one that only flattens them.
-        """
+        """Once, on the first batch whose first two differ: in the other order they are the same."""
         largest = float(made.u.norm(dim=1).max())
-        if self._apart or role == "query" or len(chunks) < 2 or not 0 < largest < float("inf"):
+        if self._apart or role == "query" or not 0 < largest < float("inf"):
+            return
+        here = made.u[:2]
+        if not can_tell(here):
             return
         self._apart = True
         again = self.batch([chunks[1], chunks[0]], role).u.flip(0)
-        off = torch.zeros(2, dtype=made.u.dtype, device=made.u.device)
-        for block in self.layout.blocks:
-            here = made.u[:2, block.part]
-            difference = (here - again[:, block.part]).norm(dim=1)
-            off += (difference * (difference > APART * here.norm(dim=1).max())) ** 2
-        if float(off.max().sqrt()) > NOISE * largest:
-            raise InputError(
-                "A captured layer does not keep examples apart",
-                expected="the gradients of a batch's examples not to depend on their order",
-                found="other gradients in another order",
-                do="leave layers that mix examples (mixtures of experts) out with a filter",
-            )
+        parts = [block.part for block in self.layout.blocks]
+        require_apart([here[:, one] for one in parts], [again[:, one] for one in parts], largest)
 
     def positions(self, chunk: Chunk, v: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Each token's share of `<v, u>` for one chunk, float64 [length]; v [size]."""

@@ -19,18 +19,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from headwater.engine.errors import InputError, MismatchError
+from headwater.gradients.apart import SketchSink, can_tell, require_apart
 from headwater.gradients.capture import Capture
 from headwater.gradients.held import Held, LowRank, Rounded
-from headwater.gradients.parameters import MATRICES, Parameter, choose
+from headwater.gradients.parameters import Parameter, choose_matrices, own_biases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from headwater.gradients.capture import Sink
     from headwater.gradients.compute import Role
     from headwater.gradients.features import ModuleFilter
     from headwater.tasks.task import Chunk, Task
 
 SLAB_BYTES = 128 << 20  # of gradients that are built at a time
+SKETCHED = 8  # chunks that are run in two orders
+TRIES = 8  # batches in which some that differ are sought
 
 
 @dataclass(frozen=True)
@@ -67,30 +71,30 @@ class Layers:
     """The layers of a task that are attributed, and hooks on them.
 
     Args:
-        task: the task. parameters: "linear" or a filter of modules, as in `Features`.
-        biases: take the layers' biases in, too.
+        task: the task. parameters, modules: which, see `choose_matrices`.
+        biases: take the layers' biases in, too; but not one of layers that share their weight and
+            not their bias, or the other way round: those are no one matrix.
     """
 
     def __init__(
-        self, task: Task, parameters: str | ModuleFilter = "linear", *, biases: bool = True
+        self,
+        task: Task,
+        parameters: str | ModuleFilter = "linear",
+        *,
+        modules: Sequence[str] | None = None,
+        biases: bool = True,
     ) -> None:
         self.task = task
-        self.uses, self.coverage = choose(task, parameters)
-        self.uses = [use for use in self.uses if use.kind in MATRICES]
-        modules = dict(task.model.named_modules())
-        named = {id(p): name for name, p in task.model.named_parameters()}
+        self.uses = choose_matrices(task, parameters, modules)
+        owned = own_biases(task.model, self.uses) if biases else {}
         self.layers: dict[str, Layer] = {}
-        for use in self.uses:
-            own = getattr(modules[use.module], "bias", None)
-            bias = named.get(id(own)) if biases and own is not None else None
-            p = use.parameter
-            self.layers.setdefault(
-                p.name, Layer(p.name, p.rows, p.columns + (bias is not None), bias)
-            )
+        for p in (use.parameter for use in self.uses):
+            bias = owned.get(p.name)
+            self.layers[p.name] = Layer(p.name, p.rows, p.columns + (bias is not None), bias)
         self.capture = Capture(task, self.uses)
         counts = Counter(use.parameter.name for use in self.uses)
         self._tied = {name for name, count in counts.items() if count > 1}
-        self._ready = False
+        self._ready, self._tries = False, TRIES
         self.scales: Mapping[str, Scale] = {}
 
     def run(
@@ -106,10 +110,23 @@ class Layers:
             role: "query" takes the measurement, "example" the loss.
             seeds: of each chunk: its labels are drawn from the model's own distribution (the true
                 Fisher).
+
+        Raises:
+            InputError: when the loss does not reach the layers, or a layer mixes examples.
         """
         self.learn(chunks[0])
-        batch = self.task.collate(chunks)
+        if self._tries and len(chunks) > 1:
+            self._check_apart(chunks[:SKETCHED], role)
         sink.summed, sink.scales = self.summed, self.scales
+        loss = self._captured(sink, chunks, role, seeds)
+        sink.close()
+        return loss
+
+    def _captured(
+        self, sink: Sink, chunks: Sequence[Chunk], role: Role, seeds: Sequence[int] | None
+    ) -> torch.Tensor:
+        """A pass over these chunks as one batch; their losses."""
+        batch = self.task.collate(chunks)
         with self.task.running(), torch.enable_grad():
             if seeds is not None:
                 batch = self.task.resample(batch, seeds)
@@ -122,8 +139,23 @@ class Layers:
                         found="a loss without a graph",
                     )
                 loss.sum().backward()
-        sink.close()
         return loss.detach()
+
+    def _check_apart(self, chunks: Sequence[Chunk], role: Role) -> None:
+        """Once, on the first batch in which some differ: in another order they are the same."""
+        here, again = SketchSink(), SketchSink()
+        self._captured(here, chunks, role, None)
+        self._tries -= 1
+        rows = list(here.rows.values())
+        if not rows or not can_tell(torch.cat(rows, dim=1)):
+            return
+        self._tries = 0
+        self._captured(again, list(chunks)[::-1], role, None)
+        require_apart(
+            rows,
+            [again.rows[n].flip(0) if n in again.rows else one * 0 for n, one in here.rows.items()],
+            float(torch.cat(rows, dim=1).norm(dim=1).max()),
+        )
 
     def learn(self, chunk: Chunk) -> None:
         """Find out how the layers are called, once, on a first chunk."""

@@ -7,7 +7,9 @@ silently: `coverage` names what is not attributed, by module type.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -81,10 +83,79 @@ def choose(
     if not uses:
         raise InputError(
             "No parameter of the model is attributed",
-            expected="at least one Linear or Conv1D layer, or parameters='all'",
+            expected="at least one Linear, Conv1D or Conv2d layer",
             found=", ".join(sorted({type(m).__name__ for m in model.modules()}))[:200],
         )
     return uses, coverage(model, uses)
+
+
+def choose_matrices(
+    task: Task, parameters: str | ModuleFilter, modules: Sequence[str] | None = None
+) -> list[Use]:
+    """The uses of weights whose gradients are taken as whole matrices.
+
+    Args:
+        task: the task whose model is meant.
+        parameters: "linear", "linear+base" or a filter of modules, as in `Features`.
+        modules: of these only weights whose name matches one of the patterns; None = all.
+
+    Raises:
+        InputError: for other parameters, when nothing is chosen, or when a chosen weight has a use
+            whose share of its gradient would be missing.
+    """
+    if not callable(parameters) and parameters not in ("linear", "linear+base"):
+        raise InputError(
+            "These parameters can't be attributed in full dimension",
+            expected='"linear", "linear+base", or a filter (module name, module) -> bool',
+            found=repr(parameters),
+        )
+    uses, _ = choose(task, parameters)
+    if modules is not None:
+        patterns = [modules] if isinstance(modules, str) else list(modules)
+        named = {
+            use.parameter.name
+            for use in uses
+            if matches(use.parameter.name, patterns) or matches(f"{use.module}.weight", patterns)
+        }
+        if not named:
+            raise InputError(
+                "No attributed module matches",
+                expected=f"a pattern of names such as {uses[0].module}",
+                found=", ".join(patterns) or "no pattern",
+            )
+        uses = [use for use in uses if use.parameter.name in named]
+    for use in uses:
+        if use.kind not in MATRICES:
+            raise InputError(
+                f"The weight {use.parameter.name} is used by {use.module} too, which is no plain "
+                "linear layer: its gradient would lack that share",
+                expected="weights that only linear layers use",
+                do="leave it out with a filter, or store features with parameters='all'",
+            )
+    return uses
+
+
+def own_biases(model: torch.nn.Module, uses: Sequence[Use]) -> dict[str, str]:
+    """By weight the name of the bias that is its own: of all its uses, and of no other weight's."""
+    named = {id(p): name for name, p in model.named_parameters()}
+    found: dict[str, set[str | None]] = {}
+    weights: dict[str | None, set[str]] = {}
+    for use in uses:
+        bias = getattr(model.get_submodule(use.module), "bias", None)
+        name = named.get(id(bias))
+        found.setdefault(use.parameter.name, set()).add(name)
+        weights.setdefault(name, set()).add(use.parameter.name)
+    return {
+        weight: name
+        for weight, names in found.items()
+        if len(names) == 1 and (name := next(iter(names))) is not None and len(weights[name]) == 1
+    }
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a parameter's name, or that of its module, fits a pattern (`*` as in file names)."""
+    module = name.rpartition(".")[0]
+    return any(fnmatchcase(name, one) or fnmatchcase(module, one) for one in patterns)
 
 
 def _owners(model: torch.nn.Module) -> dict[int, str]:
@@ -166,7 +237,8 @@ def _refuse_tied_head(
         raise InputError(
             f"The output head {head} has no weight of its own: it is tied to {owner}",
             expected="modules with their own weight",
-            do="take parameters='all', which counts the tied weight once, with both its uses",
+            do="leave it out; features that are stored with parameters='all' count it once, with "
+            "both its uses",
         )
 
 

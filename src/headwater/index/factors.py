@@ -43,6 +43,7 @@ from headwater.index.passes import budget_of, sampled_chunks
 if TYPE_CHECKING:
     from headwater.gradients.matrices import Layers
     from headwater.index.index import Index
+    from headwater.index.selection import Mask
 
 Fisher = Literal["true", "empirical"]
 Visit = Callable[[], AbstractContextManager[Any]]
@@ -89,6 +90,7 @@ def fit_factors(
     fit: Fit,
     visits: Sequence[Visit] = (nullcontext,),
     folder: Path | None = None,
+    among: Mask | None = None,
 ) -> Factors:
     """Factors of every layer, by weight name.
 
@@ -97,6 +99,7 @@ def fit_factors(
         visits: each puts the model into a state (a checkpoint) and back again.
         folder: what is finished is written there (in the end, `BASES` and `VALUES`), and what is
             there already is taken over; it must be of this fit alone. None = a temporary one.
+        among: the documents that are fitted on, bool [documents]; None = all.
 
     Raises:
         NumericError: when a covariance or an eigenvalue is not finite; names the layer.
@@ -106,21 +109,26 @@ def fit_factors(
             made = tempfile.TemporaryDirectory(prefix=".fit-", dir=index.path)
             folder = Path(stack.enter_context(made))
         make_folder(folder)
-        fitting = _Fitting(index, layers, fit, visits, folder)
+        fitting = _Fitting(index, layers, fit, visits, folder, among)
         fitting.bases()
         fitting.values()
         return read_factors(folder, layers.task.device)
 
 
-def sample(index: Index, examples: int | None, seed: int) -> list[int]:
-    """Positions of so many documents (None = all), chosen by a hash of their ids, in order."""
-    if examples is None or examples >= len(index):
-        return list(range(len(index)))
+def sample(index: Index, examples: int | None, seed: int, among: Mask | None = None) -> list[int]:
+    """Positions of so many documents (None = all), chosen by a hash of their ids, in order.
+
+    Args:
+        among: those that are chosen from, bool [documents]; None = all.
+    """
+    positions = [p for p in range(len(index)) if among is None or among[p]]
+    if examples is None or examples >= len(positions):
+        return positions
 
     def key(position: int) -> bytes:
         return hashlib.sha256(f"{seed}:{index.ids[position]}".encode()).digest()
 
-    return sorted(sorted(range(len(index)), key=key)[:examples])
+    return sorted(sorted(positions, key=key)[:examples])
 
 
 def read_factors(folder: Path, device: torch.device) -> Factors:
@@ -169,12 +177,18 @@ class _Fitting:
     """The steps of a fit; each is left out where its result is there."""
 
     def __init__(
-        self, index: Index, layers: Layers, fit: Fit, visits: Sequence[Visit], folder: Path
+        self,
+        index: Index,
+        layers: Layers,
+        fit: Fit,
+        visits: Sequence[Visit],
+        folder: Path,
+        among: Mask | None = None,
     ) -> None:
         self.index, self.layers, self.fit, self.visits = index, layers, fit, visits
         self.folder = folder
         self.budget = budget_of(index)
-        chosen = sample(index, fit.examples, fit.seed)
+        chosen = sample(index, fit.examples, fit.seed, among)
         count = min(PARTS, max(1, len(chosen) // LEAST))
         edges = [len(chosen) * i // count for i in range(count + 1)]
         self.parts = [chosen[a:b] for a, b in itertools.pairwise(edges)]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from headwater.tasks.task import Task
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+OWN = "own"  # names the features that the index itself holds, so no set may be called so
 WEIGHTS = ("model", "autocast", "dtype")  # in which the task of a set may differ from the index's
 
 
@@ -46,7 +47,7 @@ def add_features(
 
     Args:
         index: finished, with or without features of its own.
-        name: letters, digits, `.`, `_`, `-`.
+        name: letters, digits, `.`, `_`, `-`; not "own", which means the index's own features.
         task: with other weights, but the same way of reading examples; None = the index's own.
         features: what is stored. plan: how it is run; shards are those of the index.
         source: joins what the manifest says of where the model came from.
@@ -61,6 +62,12 @@ def add_features(
     task = index.task if task is None else task
     if not _NAME.fullmatch(name):
         raise InputError("No name for a feature set", expected=_NAME.pattern, found=repr(name))
+    if name == OWN:
+        raise InputError(
+            'No name for a feature set: "own" means the features that the index itself holds',
+            expected="another name",
+            found=repr(name),
+        )
     _require_reading(index.manifest["task"], task.describe())
     plan = plan or Plan()
     folder = index.path / SETS / name

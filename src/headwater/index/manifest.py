@@ -12,10 +12,11 @@ from typing import Any, cast
 
 from headwater.engine.errors import DamageError, InputError, MismatchError
 from headwater.engine.files import read_json, write_json
+from headwater.tasks.task import same_fingerprint
 
 FORMAT = 1
 NAME = "manifest.json"
-_DIGEST = re.compile("[0-9a-f]{32}")
+_DIGEST = re.compile("[0-9a-f]{32}(-[0-9a-f]{32})?")
 SETS = "feature_sets"  # folder of the further feature sets of an index
 
 # What every manifest holds, and its type; a shard's name is a number, so no path leads anywhere.
@@ -108,7 +109,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def require_same(found: dict[str, Any], asked: dict[str, Any], what: str) -> None:
     """Raise MismatchError naming the first field in which two descriptions differ."""
     for field in sorted({*found, *asked}):
-        if found.get(field) != asked.get(field):
+        mine, yours = found.get(field), asked.get(field)
+        if not (same_fingerprint(mine, yours) if field == "model" else mine == yours):
             raise MismatchError(
                 f"Not the index's own {what}: '{field}' differs",
                 expected=_told(found.get(field), asked.get(field)),

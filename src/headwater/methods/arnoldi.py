@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from headwater.corpus.batches import batches_by_length
+from headwater.engine.checks import whole
 from headwater.engine.errors import InputError, NumericError
 from headwater.engine.progress import Progress
 from headwater.index.factors import sample
 from headwater.index.passes import RANGE, budget_of
-from headwater.methods.corpus_pass import CorpusPass, Directions, query_matrices
+from headwater.methods.corpus_pass import CorpusPass, Directions, query_matrices, told
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from headwater.index.index import Index
     from headwater.tasks.query import Query
 
+ENDED = 1e-10  # of the largest product so far: what is left of a new one is rounding
 SMALLEST = 1e-12  # of the largest eigenvalue: below it, a direction has no curvature
 
 
@@ -55,14 +57,17 @@ class Arnoldi(CorpusPass):
         parameters: str | ModuleFilter = "linear",
         seed: int = 0,
     ) -> None:
-        if not 1 <= directions_kept <= iterations:
+        directions_kept = whole("directions_kept", directions_kept)
+        iterations = whole("iterations", iterations)
+        if directions_kept > iterations:
             raise InputError(
                 "directions_kept is out of range",
                 expected=f"1 to iterations ({iterations})",
                 found=directions_kept,
             )
         self.kept, self.iterations, self.parameters = directions_kept, iterations, parameters
-        self.examples, self.seed = examples, seed
+        self.examples = None if examples is None else whole("examples", examples)
+        self.seed = seed
 
     def directions(self, index: Index, layers: Layers, queries: Sequence[Query]) -> Directions:
         """sum of v <v, g_q> / lambda."""
@@ -95,6 +100,7 @@ class Arnoldi(CorpusPass):
             "directions_kept": self.kept,
             "iterations": self.iterations,
             "examples": self.examples,
+            "parameters": told(self.parameters),
             "seed": self.seed,
         }
 
@@ -216,7 +222,8 @@ def lanczos(
                 w = w - along @ held
             progress.advance()
             norm = float(w.norm())
-            if step + 1 == count or norm < 1e-10 * max(1.0, float(small[: step + 1].abs().max())):
+            largest = float(small[: step + 1, : step + 1].abs().max())  # in the loss's own unit
+            if step + 1 == count or norm <= ENDED * largest:
                 small = small[: step + 1, : step + 1]
                 break
             small[step + 1, step] = norm

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -68,19 +67,13 @@ class CorpusPass(Method):
         """The layers that take part, with their biases.
 
         Args:
+            modules: name patterns, of the layers that `parameters` chose; None = all of them.
             task: whose loss is meant, where it is not the index's.
 
         Raises:
             InputError: when none does.
         """
-        if modules is None:
-            return Layers(task or index.task, self.parameters)
-        patterns = [modules] if isinstance(modules, str) else list(modules)
-
-        def wanted(name: str, _: torch.nn.Module) -> bool:
-            return any(fnmatchcase(f"{name}.weight", p) or fnmatchcase(name, p) for p in patterns)
-
-        return Layers(task or index.task, wanted)
+        return Layers(task or index.task, self.parameters, modules=modules)
 
     def stream(
         self,
@@ -140,6 +133,9 @@ class QuerySink(MatrixSink):
 def query_matrices(layers: Layers, queries: Sequence[Query]) -> Directions:
     """The queries' own gradients of their measurements, [queries, out, in + bias] by layer.
 
+    Every layer has one: zeros where no measurement reaches it, for curvature may still tie it to
+    those that are reached.
+
     Raises:
         NumericError: when one is not finite.
     """
@@ -155,6 +151,10 @@ def query_matrices(layers: Layers, queries: Sequence[Query]) -> Directions:
                 f"The gradient of query {query.describe()} is not finite",
                 do="check the query, the model's weights and its dtype",
             )
+    some = next(iter(made.values()), None)
+    for name, layer in layers.layers.items():
+        if some is not None and name not in made:
+            made[name] = some.new_zeros((len(queries), layer.rows, layer.columns))
     return made
 
 
@@ -207,7 +207,20 @@ def dots(
         return out.double().cpu().numpy()
 
     for first, block in over_documents(index, "examples' gradients", queries, compute, among):
-        yield first, block.astype(np.float32)
+        yield first, finite_or_nan(block)
+
+
+def finite_or_nan(scores: Array) -> Array:
+    """Scores as float32; NaN, which is none, where one is not finite or too large for that."""
+    with np.errstate(over="ignore"):
+        made = scores.astype(np.float32)
+    made[~np.isfinite(made)] = np.nan
+    return made
+
+
+def told(parameters: str | ModuleFilter) -> str:
+    """The choice of layers as `describe` has it: a filter has no words."""
+    return parameters if isinstance(parameters, str) else "filter"
 
 
 def _queries_last(v: torch.Tensor) -> torch.Tensor:

@@ -9,24 +9,28 @@ no decomposition. Its error grows with a layer's size: it is meant for the matri
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from headwater.corpus.halving import in_batches
-from headwater.engine.errors import InputError
+from headwater.corpus.batches import batches_by_length
+from headwater.corpus.halving import whole as begun_again
+from headwater.engine.checks import positive, whole
+from headwater.engine.errors import NumericError
 from headwater.engine.progress import Progress
 from headwater.gradients.matrices import Layer, MatrixSink, slabs, wide
 from headwater.index.factors import sample
-from headwater.index.passes import RANGE, budget_of
-from headwater.methods.corpus_pass import CorpusPass, Directions, query_matrices
+from headwater.index.passes import budget_of, sampled_chunks
+from headwater.methods.corpus_pass import CorpusPass, Directions, query_matrices, told
 
 if TYPE_CHECKING:
     from headwater.gradients.features import ModuleFilter
     from headwater.gradients.matrices import Layers
     from headwater.index.index import Index
     from headwater.tasks.query import Query
+
+Sink = TypeVar("Sink", bound=MatrixSink)
 
 
 class DataInf(CorpusPass):
@@ -51,52 +55,54 @@ class DataInf(CorpusPass):
         parameters: str | ModuleFilter = "linear",
         seed: int = 0,
     ) -> None:
-        if not damping > 0:
-            raise InputError("DataInf needs damping", expected="above 0", found=damping)
-        self.damping, self.parameters = damping, parameters
-        self.examples, self.seed = examples, seed
+        self.damping, self.parameters = positive("DataInf's damping", damping), parameters
+        self.examples = None if examples is None else whole("examples", examples)
+        self.seed = seed
 
     def directions(self, index: Index, layers: Layers, queries: Sequence[Query]) -> Directions:
         """The bracket of the formula, as a matrix for each query and layer."""
         made = query_matrices(layers, queries)
-        norms = NormSink(layers.layers)
-        count = self._over(index, layers, norms, "norms of gradients")
+        norms, count = self._over(
+            index, layers, lambda: NormSink(layers.layers), "norms of gradients"
+        )
         lambdas = {
             name: self.damping
             * total
-            / count
-            / (layers.layers[name].rows * layers.layers[name].columns)
+            / (count * layers.layers[name].rows)
+            / layers.layers[name].columns
             for name, total in norms.total.items()
+            if total > 0  # a layer in which no example has a gradient has nothing to say
         }
-        if not all(value > 0 for value in lambdas.values()):
-            raise InputError(
-                "A layer has no gradient in the sample",
-                expected="gradients above 0 in every layer",
-                found=", ".join(name for name, value in lambdas.items() if not value > 0),
+        if not lambdas:
+            raise NumericError(
+                "No example of the sample has a gradient", expected="one in some attributed layer"
             )
-        swapped = SwappedSink(layers.layers, made, lambdas)
-        self._over(index, layers, swapped, "swapped inverse")
+        made = {name: made[name] for name in lambdas}
+        swapped, _ = self._over(
+            index, layers, lambda: SwappedSink(layers.layers, made, lambdas), "swapped inverse"
+        )
         return {
             name: (matrices - swapped.total[name] / count) / lambdas[name]
             for name, matrices in made.items()
         }
 
-    def _over(self, index: Index, layers: Layers, sink: MatrixSink, label: str) -> int:
-        """The sample's chunks into a sink; how many there were."""
-        chosen, count = sample(index, self.examples, self.seed), 0
-        with Progress(label, len(chosen), "examples") as progress:
-            for start in range(0, len(chosen), RANGE):
-                positions = chosen[start : start + RANGE]
-                flat = [chunk for mine in index.chunks(positions) for chunk in mine]
-                count += len(flat)
+    def _over(
+        self, index: Index, layers: Layers, make: Callable[[], Sink], label: str
+    ) -> tuple[Sink, int]:
+        """The sample's chunks in a sink, and how many; begun again where memory runs out."""
+        chosen = sample(index, self.examples, self.seed)
 
-                def compute(part: list[int], flat: list[Any] = flat) -> None:
-                    layers.run(sink, [flat[i] for i in part])
+        def attempt(budget: int) -> tuple[Sink, int]:
+            sink, count = make(), 0
+            with Progress(label, len(chosen), "examples") as progress:
+                for some, flat, _ in sampled_chunks(index, chosen):
+                    for part in batches_by_length([chunk.length for chunk in flat], budget):
+                        layers.run(sink, [flat[i] for i in part])
+                    count += len(flat)
+                    progress.advance(len(some))
+            return sink, count
 
-                for _ in in_batches([chunk.length for chunk in flat], budget_of(index), compute):
-                    pass
-                progress.advance(len(positions))
-        return count
+        return begun_again(budget_of(index), attempt, label)
 
     def describe(self) -> dict[str, Any]:
         """Name and parameters."""
@@ -104,6 +110,7 @@ class DataInf(CorpusPass):
             "method": self.name,
             "damping": self.damping,
             "examples": self.examples,
+            "parameters": told(self.parameters),
             "seed": self.seed,
         }
 

@@ -17,18 +17,17 @@ reconstruction: its official scripts are empty, and docs/methods/dda.md says wha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from headwater.engine.checks import finite, positive
 from headwater.engine.errors import InputError, NumericError
 from headwater.engine.progress import Progress
 from headwater.index.losses import Losses
 from headwater.methods.method import Method, Scores
 from headwater.training.further import Further, further, gradient, moved, trained_parameters
-from headwater.training.run import Checkpoint, TrainingRun
-from headwater.training.visit import Place, at, checkpoint_of
+from headwater.training.visit import at, checkpoint_of, run_of
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
     from headwater.tasks.task import Task
     from headwater.training.further import Pairs
     from headwater.training.recipe import Optimizer
+    from headwater.training.run import Checkpoint
+    from headwater.training.visit import Place, Run
 
 Form = Literal["pairs", "gradient"]
 Contrast = tuple["Pairs", "Pairs"]  # what the error model is trained on, and the ground model
@@ -81,7 +82,7 @@ class DDA(Method):
 
     def __init__(
         self,
-        run: Place | Sequence[Checkpoint] | None = None,
+        run: Run | None = None,
         base: Place | None = None,
         *,
         beta: float = 1.0,
@@ -104,14 +105,13 @@ class DDA(Method):
             )
         if form not in ("pairs", "gradient"):
             raise InputError("Unknown form", expected="pairs or gradient", found=form)
-        if not change > 0:
-            raise InputError("change is not usable", expected="a number above 0", found=change)
-        checkpoints = _checkpoints(run)
+        checkpoints: list[Checkpoint | None] = [None] if run is None else [*run_of(run).checkpoints]
         self.places: list[Checkpoint | None] = checkpoints if denoise else checkpoints[-1:]
         self.base = checkpoint_of(base) if debias and base is not None else None
-        self.beta, self.denoise, self.debias, self.form = beta, denoise, debias, form
+        self.beta, self.denoise = finite("beta", beta), denoise
+        self.debias, self.form = debias, form
         self.how = Further(learning_rate, steps, optimizer)
-        self.standardize, self.change = standardize, change
+        self.standardize, self.change = standardize, positive("change", change)
         self.parameters, self.budget = parameters, budget
 
     def stream(
@@ -223,7 +223,8 @@ class CEA(DDA):
 
     Args:
         run: its last checkpoint is looked at; None = the index's model as it is.
-        options: of the further training, and the others that DDA takes.
+        options: of the further training, and the others that DDA takes, but for those of its
+            debiasing and denoising.
     """
 
     name, title = "cea", "CEA"
@@ -232,9 +233,17 @@ class CEA(DDA):
 
     def __init__(
         self,
-        run: Place | Sequence[Checkpoint] | None = None,
+        run: Run | None = None,
         **options: Any,
     ) -> None:
+        taken = [name for name in ("base", "beta", "debias", "denoise") if name in options]
+        if taken:
+            raise InputError(
+                "CEA neither debiases nor denoises",
+                expected="the other options of DDA",
+                found=", ".join(taken),
+                do="take DDA",
+            )
         super().__init__(run, debias=False, denoise=False, **options)
 
 
@@ -265,20 +274,3 @@ def contrast(task: Task, query: Query, title: str = "DDA") -> Contrast:
 def squared(parts: Sequence[torch.Tensor]) -> float:
     """Squared norm of tensors taken as one vector."""
     return sum(float((part.double() ** 2).sum()) for part in parts)
-
-
-def _checkpoints(
-    run: Place | Sequence[Checkpoint] | None,
-) -> list[Checkpoint | None]:
-    if run is None:
-        return [None]
-    if isinstance(run, Checkpoint):
-        return [run]
-    if isinstance(run, (str, Path)):
-        run = TrainingRun.open(run)
-    found = run.checkpoints if isinstance(run, TrainingRun) else run
-    if not found:
-        raise InputError(
-            "The training run has no checkpoint", expected="a run whose weights were saved"
-        )
-    return list(found)

@@ -134,7 +134,8 @@ class Options(TypedDict, total=False):
     log_odds: VoG: of the right token's log-odds instead of its logit.
     inputs: VoG: what is differentiated in, a column of real numbers or a module's name; the token
         embeddings of a language model when left out.
-    features, learning_rates: self-influence: in place of the index's and the run's.
+    features, learning_rates: self-influence: in place of the index's and the run's; rates in the
+        order in which `checkpoints` names them.
     logits, labels: of a task that is no language model: `logits(model, batch)` gives
         [batch, classes], and the column with the right classes ("y" when left out).
     """
@@ -163,8 +164,8 @@ def difficulty(
     Args:
         index: the corpus and its task, with or without features. run: its training.
         score: "vog", "el2n", "forgetting", "pre-memorization", "self-influence" or "loss".
-        checkpoints: places in `run.checkpoints` to visit; all of them when left out, for EL2N the
-            first alone.
+        checkpoints: places in `run.checkpoints` to visit, which is done in the order of the run;
+            all of them when left out, for EL2N the first alone.
         by: a metadata column: values are z-scored within its groups.
         options: of some scores; see `Options`.
 
@@ -175,7 +176,11 @@ def difficulty(
         MismatchError: when a checkpoint does not fit the task's model.
     """
     _check(score, options)
-    visited = _visited(run, score, checkpoints)
+    places = _places(run, score, checkpoints)
+    visited = [run.checkpoints[place] for place in sorted(places)]
+    rates = options.get("learning_rates")
+    if rates is not None and len(rates) == len(places):  # they are in the order of the places
+        options["learning_rates"] = [rate for _, rate in sorted(zip(places, rates, strict=True))]
     groups = None if by is None else index.metadata(by)  # fails before any work
     scored = _scored(score, index, visited, options)
     values, notes = scored.values, [*_told(run, score, visited), *scored.notes]
@@ -247,8 +252,9 @@ def z_scores(values: Array, groups: Sequence[Any]) -> Array:
     return result
 
 
-def _visited(run: TrainingRun, score: str, asked: Sequence[int] | None) -> list[Checkpoint]:
-    found = list(run.checkpoints)
+def _places(run: TrainingRun, score: str, asked: Sequence[int] | None) -> list[int]:
+    """Places in the run's checkpoints, each once, in the order in which they were asked for."""
+    found = run.checkpoints
     if not found:
         raise InputError(
             "The run has no checkpoints on disk",
@@ -261,7 +267,7 @@ def _visited(run: TrainingRun, score: str, asked: Sequence[int] | None) -> list[
             expected=f"places from 0 to {len(found) - 1}",
             found=", ".join(map(str, places)),
         )
-    distinct = sorted({place % len(found) for place in places})
+    distinct = list(dict.fromkeys(place % len(found) for place in places))
     least = SCORES[score].least
     if len(distinct) < least:
         raise InputError(
@@ -270,7 +276,7 @@ def _visited(run: TrainingRun, score: str, asked: Sequence[int] | None) -> list[
             found=len(distinct),
             do="keep more of them in training (Recipe(checkpoints=...)), or use el2n or loss",
         )
-    return [found[place] for place in distinct]
+    return distinct
 
 
 def _told(run: TrainingRun, score: str, visited: Sequence[Checkpoint]) -> list[str]:

@@ -15,21 +15,24 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from headwater.curvature.damping import Damping, RelativeDamping, damping_of
-from headwater.engine.errors import InputError, NumericError
+from headwater.curvature.kronecker import uncurved
+from headwater.engine.checks import whole
+from headwater.engine.errors import NumericError
 from headwater.gradients.held import checked_hold
 from headwater.index.factors import Factors, Fisher, Fit
 from headwater.index.kept_factors import factors_for
-from headwater.methods.corpus_pass import CorpusPass, Directions, query_matrices
+from headwater.methods.corpus_pass import CorpusPass, Directions, query_matrices, told
 from headwater.methods.own_scores import own_scores
 from headwater.methods.refinement import refined
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from headwater.curvature.kronecker import LayerCurvature
     from headwater.gradients.features import ModuleFilter
     from headwater.gradients.matrices import Layers
     from headwater.index.index import Index
+    from headwater.index.selection import Mask
+    from headwater.methods.method import Scores
     from headwater.tasks.query import Query
 
     Array = np.ndarray[Any, Any]
@@ -69,13 +72,13 @@ class EKFAC(CorpusPass):
         refine: int = 0,
         hold: str = "full",
     ) -> None:
-        if refine < 0:
-            raise InputError("refine is a number of steps", expected="0 or more", found=refine)
+        if examples is not None:
+            examples = whole("examples", examples)
         self.fit = Fit(fisher, self.corrected, examples, seed)
         self.damping = damping_of(damping)
         self.parameters = parameters
-        self.refine, self.hold = refine, checked_hold(hold)
-        self.residuals: list[float] = []  # of the queries last refined
+        self.refine, self.hold = whole("refine", refine, 0), checked_hold(hold)
+        self.residuals: list[float] = []  # of the queries that were last scored, in their order
 
     @property
     def copies(self) -> int:
@@ -83,13 +86,32 @@ class EKFAC(CorpusPass):
         return 6 if self.refine else 1
 
     def factors(self, index: Index, layers: Layers) -> Factors:
-        """The curvature of this index's corpus, fitted now or taken from its folder."""
-        return factors_for(index, layers, self.fit)
+        """The curvature of this index's corpus, fitted now or taken from its folder.
+
+        Every layer has one: of no curvature where the sample's losses do not reach it.
+        """
+        found = factors_for(index, layers, self.fit)
+        some = next(iter(found.values())).values
+        return {
+            name: found[name] if name in found else uncurved(layer, some)
+            for name, layer in layers.layers.items()
+        }
+
+    def stream(
+        self,
+        index: Index,
+        queries: Sequence[Query],
+        modules: Sequence[str] | None = None,
+        among: Mask | None = None,
+    ) -> Scores:
+        """Scores of the documents; see `Method.stream`."""
+        self.residuals = []
+        yield from super().stream(index, queries, modules, among)
 
     def directions(self, index: Index, layers: Layers, queries: Sequence[Query]) -> Directions:
         """(F + damping)^-1 g_q."""
         factors = self.factors(index, layers)
-        added = {name: self._added(name, one) for name, one in factors.items()}
+        added = self._added(factors)
 
         def inverse(matrices: Directions) -> Directions:
             return {
@@ -97,27 +119,39 @@ class EKFAC(CorpusPass):
                 for name, each in matrices.items()
             }
 
-        made = query_matrices(layers, queries)
+        made = {n: one for n, one in query_matrices(layers, queries).items() if n in added}
         if not self.refine:
             return inverse(made)
-        found, self.residuals = refined(index, layers, self.fit, added, made, inverse, self.refine)
-        logger.info("refined to residuals of at most %.2g", max(self.residuals))
+        found, residuals = refined(index, layers, self.fit, added, made, inverse, self.refine)
+        self.residuals += residuals
+        logger.info("refined to residuals of at most %.2g", max(residuals))
         return found
 
-    def _added(self, name: str, factors: LayerCurvature) -> float:
-        """The damping of a layer.
+    def _added(self, factors: Factors) -> dict[str, float]:
+        """The damping of each layer; of none where neither that nor curvature is above 0.
+
+        No example of the sample has a gradient there (as in the first of an adapter's two matrices
+        before it is trained), so such a layer has nothing to say, as in `hw.LoGra`.
 
         Raises:
-            NumericError: when without it there is no inverse.
+            NumericError: when without damping there is no inverse.
         """
-        added = self.damping.of(float(factors.values.double().mean()))
-        if added <= 0 and float(factors.values.min()) <= 0:
+        made: dict[str, float] = {}
+        for name, one in factors.items():
+            added = self.damping.of(float(one.values.double().mean()))
+            if added > 0 or float(one.values.min()) > 0:
+                made[name] = added
+            elif bool(one.values.any()):
+                raise NumericError(
+                    f"The curvature of {name} has directions of zero curvature",
+                    expected="damping above 0",
+                    found=f"damping {added}",
+                )
+        if not made:
             raise NumericError(
-                f"The curvature of {name} has directions of zero curvature",
-                expected="damping above 0",
-                found=f"damping {added}",
+                "No example of the sample has a gradient", expected="one in some attributed layer"
             )
-        return added
+        return made
 
     def self_influence(self, index: Index, modules: Sequence[str] | None = None) -> Array:
         """g_z^T (F + damping)^-1 g_z of each document, float32 [documents], in one pass.
@@ -126,17 +160,17 @@ class EKFAC(CorpusPass):
         """
         layers = self.layers(index, modules)
         factors = self.factors(index, layers)
-        weights = {n: 1 / (one.values + self._added(n, one)) for n, one in factors.items()}
+        added = self._added(factors)
+        weights = {n: 1 / (factors[n].values + more) for n, more in added.items()}
         return own_scores(index, layers, factors, weights)
 
     def describe(self) -> dict[str, Any]:
         """Name and parameters."""
-        parameters = self.parameters if isinstance(self.parameters, str) else "filter"
         return {
             "method": self.name,
             **{k: v for k, v in asdict(self.fit).items() if k != "corrected"},
             "damping": repr(self.damping),
-            "parameters": parameters,
+            "parameters": told(self.parameters),
             **({"refine": self.refine} if self.refine else {}),
             **({"hold": self.hold} if self.hold != "full" else {}),
         }

@@ -17,25 +17,26 @@ import numpy as np
 import torch
 
 from headwater.engine.errors import InputError
-from headwater.index.feature_sets import set_names
+from headwater.index.feature_sets import OWN, set_names
+from headwater.index.selection import with_features
 from headwater.methods.method import Method, Scores
+from headwater.methods.view import View
 from headwater.training.checkpoint_features import visiting
 
 if TYPE_CHECKING:
     from headwater.index.index import Index
     from headwater.index.selection import Mask
-    from headwater.methods.view import Prepared, View
+    from headwater.methods.view import Prepared
     from headwater.tasks.query import Query
     from headwater.tasks.task import Task
-
-OWN = "own"  # the features that the index itself holds
 
 
 class Ensemble(Method):
     """The mean of a view over the feature sets of an index.
 
     Args:
-        view: a method that compares stored features, such as `hw.TRAK()`.
+        view: a method that compares stored features, such as `hw.TRAK()`. A document that one of
+            the sets left out, for its gradient was not finite, has no score.
         sets: names of feature sets ("own" = the index's own features); None = all that lie beside
             its own.
         weights: of each of `sets`, in their order; None = their mean.
@@ -52,6 +53,13 @@ class Ensemble(Method):
         weights: Sequence[float] | None = None,
         tasks: Mapping[str, Task] | None = None,
     ) -> None:
+        if not isinstance(view, View):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(
+                "Only views can be averaged over feature sets",
+                expected="a method that compares stored features, such as hw.TRAK()",
+                found=getattr(view, "title", repr(view)),
+            )
+        sets = [sets] if isinstance(sets, str) else sets
         self.view, self.sets, self.tasks = view, sets, dict(tasks or {})
         self.weights = None if weights is None else [float(w) for w in weights]
         if self.weights is not None and (
@@ -113,6 +121,8 @@ class Ensemble(Method):
         weights = [weight for _, weight in self.members(index)]
         if self.view.weighted:
             _share_weights(made)
+        for one, _, _ in made:  # a set may have left out what another has
+            among = with_features(one, among)
         streams = [self.view.stream_features(one, p, u, among) for one, p, u in made]
         for blocks in zip(*streams, strict=True):
             total = np.zeros(blocks[0][1].shape)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from headwater.corpus.halving import in_batches
+from headwater.engine.checks import positive
 from headwater.engine.errors import InputError, NumericError
 from headwater.engine.progress import Progress
 from headwater.gradients.matrices import Layer, MatrixSink, slabs, wide
@@ -25,9 +26,10 @@ from headwater.index.passes import budget_of, document_ranges
 from headwater.methods.corpus_pass import CorpusPass, Directions, query_groups, query_matrices
 from headwater.methods.method import Scores
 from headwater.training.first_moment import read_adam_state
-from headwater.training.schedule import given_or_known, intervals
+from headwater.training.loop import labelled_rows
+from headwater.training.schedule import mean_rates
 from headwater.training.second_moment import as_trained
-from headwater.training.visit import at
+from headwater.training.visit import at, run_of
 
 if TYPE_CHECKING:
     from headwater.gradients.features import ModuleFilter
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
     from headwater.index.selection import Mask
     from headwater.tasks.query import Query
     from headwater.tasks.task import Chunk
-    from headwater.training.run import Checkpoint, TrainingRun
+    from headwater.training.run import Checkpoint
+    from headwater.training.visit import Run
 
 Epsilon = Literal["inside", "outside"]
 Array = np.ndarray[Any, Any]
@@ -46,7 +49,7 @@ class LESS(CorpusPass):
     """Cosines of the queries' gradients with the examples' Adam steps, along a run.
 
     Args:
-        run: its checkpoints, each with Adam's state.
+        run: a run, its folder, or checkpoints in their order, each with Adam's state.
         epsilon: "inside" the root, (b1 m + (1 - b1) g) / sqrt(b2 v + (1 - b2) g^2 + eps), without
             bias correction, as the authors' code has it; "outside", Adam as written, which is
             corrected for its bias: that decides how much eps is worth beside sqrt(v), and
@@ -64,7 +67,7 @@ class LESS(CorpusPass):
 
     def __init__(
         self,
-        run: TrainingRun,
+        run: Run,
         epsilon: Epsilon = "inside",
         rates: Sequence[float] | None = None,
         parameters: str | ModuleFilter = "linear",
@@ -76,15 +79,12 @@ class LESS(CorpusPass):
             raise InputError("Unknown epsilon", expected="inside or outside", found=epsilon)
         if betas is not None and not (len(betas) == 2 and all(0 <= b < 1 for b in betas)):
             raise InputError("betas are out of range", expected="two from 0 to 1", found=betas)
-        if not eps > 0:
-            raise InputError("eps is out of range", expected="a number above 0", found=eps)
-        if scale != "tokens" and (isinstance(scale, str) or not scale > 0):
-            raise InputError("Unknown scale", expected="a number above 0, or tokens", found=scale)
-        self.run, self.epsilon, self.parameters = run, epsilon, parameters
-        self.eps, self.betas, self.scale = eps, betas, scale
-        sums = given_or_known(run, rates, run.checkpoints)
-        self.rates = [s / max(1, b - a) for s, (a, b) in zip(sums, intervals(run), strict=True)]
-        for checkpoint in run.checkpoints:
+        if not (isinstance(scale, str) and scale == "tokens"):
+            scale = positive("scale", scale, "a finite number above 0, or tokens")
+        self.run, self.epsilon, self.parameters = run_of(run), epsilon, parameters
+        self.eps, self.betas, self.scale = positive("eps", eps), betas, scale
+        self.rates = mean_rates(self.run, rates)
+        for checkpoint in self.run.checkpoints:
             if checkpoint.optimizer is None:
                 raise InputError(
                     f"LESS needs Adam's state, and {checkpoint.path} has none",
@@ -160,8 +160,8 @@ class LESS(CorpusPass):
 
                 def compute(part: list[int], flat: list[Chunk] = flat) -> Array:
                     chunks = [flat[i] for i in part]
-                    tokens = [_tokens(c) if self.scale == "tokens" else self.scale for c in chunks]
-                    sink = StepSink(layers.layers, v, state, some.new_tensor(tokens))
+                    divisors = some.new_tensor(self._divisors(layers, chunks))
+                    sink = StepSink(layers.layers, v, state, divisors)
                     layers.run(sink, chunks)
                     return sink.cosines()
 
@@ -171,6 +171,13 @@ class LESS(CorpusPass):
                     block[:, part] = made
                 yield owners, block
                 progress.advance(len(positions))
+
+    def _divisors(self, layers: Layers, chunks: Sequence[Chunk]) -> list[float]:
+        """What each chunk's loss is divided by."""
+        if self.scale != "tokens":
+            return [float(self.scale)] * len(chunks)
+        rows = labelled_rows(layers.task.collate(chunks))
+        return [1.0] * len(chunks) if rows is None else rows.clamp(min=1).double().tolist()
 
     def describe(self) -> dict[str, Any]:
         """Name and parameters."""
@@ -182,6 +189,7 @@ class LESS(CorpusPass):
             "eps": self.eps,
             "betas": None if self.betas is None else list(self.betas),
             "scale": self.scale,
+            "parameters": self.parameters if isinstance(self.parameters, str) else "filter",
         }
 
 
@@ -268,11 +276,3 @@ def _unit(layers: Layers, query: Query) -> dict[str, torch.Tensor]:
             do="ask for something the model is not yet sure of",
         )
     return {name: one / length for name, one in made.items()}
-
-
-def _tokens(chunk: Chunk) -> int:
-    """Labelled tokens of a chunk (the first is never predicted); 1 of what is no sequence."""
-    labels, ids = chunk.content.get("labels"), chunk.content.get("input_ids")
-    if labels is None or ids is None or np.ndim(labels) != 1:
-        return 1
-    return max(1, int((np.asarray(labels)[1:] != -100).sum()))

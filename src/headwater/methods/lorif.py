@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +23,8 @@ from headwater.curvature.truncated import (
     leading_eigenpairs,
     truncated_inverse,
 )
-from headwater.engine.errors import HeadwaterError
-from headwater.engine.files import write_atomic
 from headwater.index.encoding import decode
-from headwater.index.mapped import map_tensors
+from headwater.index.kept_tensors import recall, remember
 from headwater.methods.logra import DAMPING
 from headwater.methods.view import View, rows_at_a_time
 
@@ -36,8 +33,6 @@ if TYPE_CHECKING:
 
     from headwater.curvature.metric import Metric
     from headwater.index.index import Index
-
-logger = logging.getLogger(__name__)
 
 RANK, PASSES = 64, 3
 
@@ -108,27 +103,16 @@ def _eigenpairs(index: Index, how: Sought) -> tuple[Eigenpairs, str]:
     if pairs is None:
         count = index.autocorrelation().count
         pairs = leading_eigenpairs(index.blocks, lambda: stored_rows(index), count, how)
-        _remember(path, pairs)
+        remember(path, pairs.tensors(), "eigenpairs")
     return pairs, digest
 
 
 def _kept(path: Path, index: Index) -> Eigenpairs | None:
     """Eigenpairs kept earlier; None where there are none, or they are damaged."""
-    if not path.exists():
-        return None
     try:
-        pairs = Eigenpairs.from_tensors([b.name for b in index.blocks], map_tensors(path))
-    except (HeadwaterError, KeyError):
+        pairs = Eigenpairs.from_tensors([b.name for b in index.blocks], recall(path))
+    except KeyError:
         return None
     finite = all(bool(torch.isfinite(one).all()) for one in (*pairs.values, *pairs.vectors))
     fits = all(len(v) == b.size for v, b in zip(pairs.vectors, index.blocks, strict=True))
     return pairs if finite and fits else None
-
-
-def _remember(path: Path, pairs: Eigenpairs) -> None:
-    from safetensors.torch import save_file
-
-    try:
-        write_atomic(path, lambda temporary: save_file(pairs.tensors(), temporary))
-    except Exception as error:
-        logger.info("eigenpairs are not kept: %s", error)

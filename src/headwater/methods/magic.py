@@ -20,13 +20,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from headwater.engine.checks import at_least_zero, whole
 from headwater.engine.errors import InputError, MismatchError, NumericError, ResourceError
 from headwater.engine.memory import out_of_memory
 from headwater.methods.method import Method, Scores
 from headwater.training.loop import all_chunks
+from headwater.training.recipe import Recipe
 from headwater.training.replay import Replay
-from headwater.training.run import load_weights
-from headwater.training.visit import checkpoint_of
+from headwater.training.run import TrainingRun, load_weights
+from headwater.training.visit import checkpoint_of, run_of
 
 if TYPE_CHECKING:
     from headwater.corpus.corpus import Corpus
@@ -34,9 +36,7 @@ if TYPE_CHECKING:
     from headwater.index.selection import Mask
     from headwater.tasks.query import Query
     from headwater.tasks.task import Chunk
-    from headwater.training.recipe import Recipe
-    from headwater.training.run import TrainingRun
-    from headwater.training.visit import Place
+    from headwater.training.visit import Place, Run
 
 logger = logging.getLogger(__name__)
 
@@ -73,10 +73,10 @@ class MAGIC(Method):
         eps_root: float = 0.0,
         segment: int | None = None,
     ) -> None:
-        if segment is not None and segment < 1:
-            raise InputError("A segment is a number of steps", expected="1 or more", found=segment)
-        self.recipe, self.corpus, self.initial = recipe, corpus, initial
-        self.eps_root, self.segment = eps_root, segment
+        if segment is not None:
+            whole("segment", segment)
+        self.recipe, self.corpus, self.initial = _checked(recipe), corpus, initial
+        self.eps_root, self.segment = at_least_zero("eps_root", eps_root), segment
 
     def stream(
         self,
@@ -190,19 +190,30 @@ class MAGICOfRun(MAGIC):
     """MAGIC of a run of our own loop, with the recipe that it recorded; see `MAGIC`.
 
     Args:
-        run: the training. base: the weights before it, a folder or a checkpoint.
+        run: the training, or its folder. base: the weights before it, a folder or a checkpoint.
 
     Raises:
         InputError: when the run does not say its recipe.
     """
 
-    def __init__(self, run: TrainingRun, base: Place) -> None:
-        if run.recipe is None:
+    def __init__(self, run: Run, base: Place) -> None:
+        recipe = (run if isinstance(run, TrainingRun) else run_of(run)).recipe
+        if recipe is None:
             raise InputError(
                 "The run does not say its recipe, without which it cannot be replayed",
                 expected="a run of headwater's own training loop (run.json)",
             )
-        super().__init__(run.recipe, initial=checkpoint_of(base).path)
+        super().__init__(recipe, initial=checkpoint_of(base).path)
+
+
+def _checked(recipe: object) -> Recipe:
+    if not isinstance(recipe, Recipe):
+        raise InputError(
+            "MAGIC replays a training by its recipe",
+            expected="a Recipe, such as run.recipe",
+            found=repr(recipe),
+        )
+    return recipe
 
 
 @contextmanager

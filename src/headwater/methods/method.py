@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from headwater.engine.errors import InputError
+from headwater.gradients.parameters import matches
 
 if TYPE_CHECKING:
     from headwater.gradients.layout import Block
@@ -57,13 +57,26 @@ class Method(ABC):
                 NaN, and runs of them need not be yielded.
         """
 
+    def self_influence(
+        self, index: Index, modules: Sequence[str] | None = None
+    ) -> np.ndarray[Any, Any]:
+        """Score of each document for itself, float32 [documents].
+
+        Raises:
+            InputError: for methods that have none, as most do.
+        """
+        raise InputError(
+            f"{self.title} has no self-influence",
+            expected="a view of stored features (LoGra, GradDot, TRAK), or EK-FAC",
+        )
+
     def describe(self) -> dict[str, Any]:
         """Name and parameters, JSON-serialisable, for reproduction."""
         return {"method": self.name}
 
 
 def choose_blocks(blocks: Sequence[Block], patterns: Sequence[str] | None) -> list[int]:
-    """Numbers of the blocks whose name matches one of the patterns (`*` as in file names).
+    """Numbers of the blocks whose name, or whose module's, matches a pattern (`*` as in files).
 
     Raises:
         InputError: when none does.
@@ -72,11 +85,7 @@ def choose_blocks(blocks: Sequence[Block], patterns: Sequence[str] | None) -> li
         patterns = [patterns]
     if patterns is None:
         return list(range(len(blocks)))
-    chosen = [
-        number
-        for number, block in enumerate(blocks)
-        if any(fnmatchcase(block.name, pattern) for pattern in patterns)
-    ]
+    chosen = [number for number, block in enumerate(blocks) if matches(block.name, patterns)]
     if not chosen:
         raise InputError(
             "No module of the index matches",

@@ -9,7 +9,7 @@ the run by its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from headwater.corpus.batches import batches_by_length
 from headwater.engine.errors import InputError, ResourceError
 from headwater.engine.memory import out_of_memory
 from headwater.engine.progress import Progress
+from headwater.index.passes import document_ranges
 from headwater.tasks.causal_lm import CausalLM
 from headwater.tasks.encode import IGNORED
 from headwater.tasks.task import dtype_name
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Logits = Callable[[torch.nn.Module, dict[str, torch.Tensor]], torch.Tensor]
 
-PIECE = 256  # documents in memory
 TOKENS = 4096  # padded tokens of a batch, at most
 LOGIT_BYTES = 128 << 20  # logits of a batch; the softmax of a block comes on top
 BLOCK = 1024  # labelled tokens whose softmax is held at a time
@@ -83,8 +83,8 @@ def follow(index: Index, judge: Judge, checkpoints: Sequence[Checkpoint], see: S
     with Progress("reading the corpus", total, "examples") as progress:
         for place, checkpoint in enumerate(checkpoints):
             with at(task, checkpoint), task.running(), torch.no_grad():
-                for number, positions in enumerate(pieces(len(index))):
-                    see(place, number, _piece(index, task, judge, positions))
+                for number, (_, positions, chunks) in enumerate(document_ranges(index)):
+                    see(place, number, _piece(task, judge, positions, chunks))
                     progress.advance(len(positions))
 
 
@@ -109,17 +109,10 @@ def by_loss(task: Task, batch: Batch) -> Judged:
     return rows.cpu().numpy(), loss.double().cpu().numpy(), nothing.astype(bool), nothing
 
 
-def pieces(documents: int, size: int = PIECE) -> Iterator[range]:
-    """Positions of all documents, a piece at a time."""
-    for start in range(0, documents, size):
-        yield range(start, min(start + size, documents))
-
-
 def batches_of(
-    index: Index, positions: Sequence[int], budget: int
+    positions: Sequence[int], made: Sequence[Sequence[Chunk]], budget: int
 ) -> list[tuple[list[Chunk], Array]]:
-    """The chunks of these documents in batches, each with the positions of its documents."""
-    made = index.chunks(positions)
+    """The chunks made of these documents in batches, each with the positions of its documents."""
     pairs = [
         (chunk, owner) for owner, chunks in zip(positions, made, strict=True) for chunk in chunks
     ]
@@ -191,9 +184,11 @@ def _class_logits(
     return logits, right.long()
 
 
-def _piece(index: Index, task: Task, judge: Judge, positions: range) -> Outcome:
+def _piece(
+    task: Task, judge: Judge, positions: Sequence[int], made: Sequence[Sequence[Chunk]]
+) -> Outcome:
     found: list[Judged] = []
-    for chunks, owners in batches_of(index, positions, budget_of(task)):
+    for chunks, owners in batches_of(positions, made, budget_of(task)):
         try:
             rows, loss, right, error = judge(task, task.collate(chunks))
         except (RuntimeError, MemoryError) as reason:

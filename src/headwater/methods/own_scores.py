@@ -18,6 +18,7 @@ from headwater.curvature.fisher import QuadraticSink
 from headwater.engine.progress import Progress
 from headwater.gradients.matrices import SumSink
 from headwater.index.passes import budget_of, document_ranges
+from headwater.methods.corpus_pass import finite_or_nan
 
 if TYPE_CHECKING:
     from headwater.curvature.kronecker import LayerCurvature
@@ -32,12 +33,12 @@ Weights = Mapping[str, torch.Tensor]
 def own_scores(
     index: Index, layers: Layers, curvature: Mapping[str, LayerCurvature], weights: Weights
 ) -> Array:
-    """The quadratic form of every document's gradient, float32 [documents].
+    """The quadratic form of every document's gradient, float32 [documents]; NaN if not finite.
 
     Args:
         curvature: by layer, whose eigenvectors. weights: w [out, in + bias] by layer.
     """
-    made = np.full(len(index), np.nan, dtype=np.float32)
+    made = np.full(len(index), np.nan)
     with Progress("examples' gradients", len(index), "examples") as progress:
         for _, positions, chunks in document_ranges(index):
             alone = [i for i, mine in enumerate(chunks) if len(mine) == 1]
@@ -53,7 +54,7 @@ def own_scores(
                 if len(mine) > 1:
                     made[position] = _together(layers, curvature, weights, mine)
             progress.advance(len(positions))
-    return made
+    return finite_or_nan(made)
 
 
 def _each(

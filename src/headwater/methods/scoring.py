@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwater.engine.errors import InputError
-from headwater.index.selection import Groups, selected, with_features
+from headwater.index.selection import Groups, selected
 from headwater.tasks.query import Query
 
 if TYPE_CHECKING:
@@ -270,18 +270,6 @@ def self_influence(
     Raises:
         InputError: for methods whose self-influence says nothing (unit norm), or is not defined.
     """
-    from headwater.methods.ekfac import EKFAC
     from headwater.methods.logra import LoGra
-    from headwater.methods.view import View
 
-    chosen = LoGra() if method is None else _chosen(method)
-    if isinstance(chosen, EKFAC):
-        return chosen.self_influence(index, modules)
-    if not isinstance(chosen, View):
-        raise InputError(
-            f"{chosen.title} has no self-influence",
-            expected="a view of stored features (LoGra, GradDot, TRAK), or EK-FAC",
-        )
-    values = chosen.self_influence(index, modules)
-    among = with_features(index)
-    return values if among is None else np.where(among, values, np.float32(np.nan))
+    return (LoGra() if method is None else _chosen(method)).self_influence(index, modules)

@@ -17,12 +17,13 @@ from headwater.engine.errors import InputError
 from headwater.engine.progress import Progress
 from headwater.gradients.compute import Gradients
 from headwater.gradients.features import Features
+from headwater.index.passes import document_ranges
 from headwater.methods.outcome_scores import Scored
-from headwater.methods.outcomes import pieces
 from headwater.training.visit import at
 
 if TYPE_CHECKING:
     from headwater.index.index import Index
+    from headwater.tasks.task import Chunk
     from headwater.training.run import Checkpoint
 
 Array = np.ndarray[Any, Any]
@@ -53,21 +54,19 @@ def self_influence_of_run(
     with Progress("gradients", norms.size, "examples") as progress:
         for place, checkpoint in enumerate(checkpoints):
             with at(index.task, checkpoint):
-                for positions in pieces(len(index), PIECE):
-                    norms[place, positions.start : positions.stop] = _norms(
-                        index, gradients, positions
-                    )
+                for _, positions, chunks in document_ranges(index, size=PIECE):
+                    norms[place, positions] = _norms(gradients, chunks)
                     progress.advance(len(positions))
     norms[~np.isfinite(norms)] = np.nan
     return Scored(np.asarray(rates) @ norms, norms.astype(np.float32), notes)
 
 
-def _norms(index: Index, gradients: Gradients, positions: range) -> Array:
+def _norms(gradients: Gradients, made: Sequence[Sequence[Chunk]]) -> Array:
     """|sum of the chunks' gradients|^2 of each document, float64 [documents]."""
-    pairs = [(row, chunk) for row, chunks in enumerate(index.chunks(positions)) for chunk in chunks]
-    total = np.zeros((len(positions), gradients.layout.size))
-    for part, made in gradients.stream([chunk for _, chunk in pairs], BUDGET):
-        np.add.at(total, [pairs[i][0] for i in part], made.u.double().cpu().numpy())
+    pairs = [(row, chunk) for row, chunks in enumerate(made) for chunk in chunks]
+    total = np.zeros((len(made), gradients.layout.size))
+    for part, found in gradients.stream([chunk for _, chunk in pairs], BUDGET):
+        np.add.at(total, [pairs[i][0] for i in part], found.u.double().cpu().numpy())
     return np.einsum("ij,ij->i", total, total)
 
 

@@ -15,12 +15,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from headwater.engine.checks import positive
 from headwater.engine.errors import InputError
-from headwater.methods.corpus_pass import CorpusPass, Directions, query_matrices
+from headwater.methods.corpus_pass import (
+    CorpusPass,
+    Directions,
+    dots,
+    query_groups,
+    query_matrices,
+)
 from headwater.methods.method import Scores
 from headwater.training.preconditioner import adam_weights
-from headwater.training.schedule import given_or_known, intervals
-from headwater.training.visit import at
+from headwater.training.schedule import mean_rates
+from headwater.training.visit import at, run_of
 
 if TYPE_CHECKING:
     from headwater.gradients.features import ModuleFilter
@@ -28,16 +35,17 @@ if TYPE_CHECKING:
     from headwater.index.index import Index
     from headwater.index.selection import Mask
     from headwater.tasks.query import Query
-    from headwater.training.run import Checkpoint, TrainingRun
+    from headwater.training.visit import Run
 
 
 class TracInCP(CorpusPass):
     """Gradient products summed over a run's checkpoints.
 
     Args:
-        run: its checkpoints, three to five with a real fall of the loss between them do best.
+        run: a run, its folder, or checkpoints in their order; three to five with a real fall of the
+            loss between them do best.
         rates: the sum of the learning rates that led to each checkpoint; as the run tells, when
-            left out.
+            left out. Where it does not tell the steps either, the sums stand for the mean rates.
         optimizer: "sgd", or "adam", whose second moment is read from the checkpoints' states.
         eps: Adam's own.
         parameters: "linear" or a filter of modules, as in `hw.Features`.
@@ -49,7 +57,7 @@ class TracInCP(CorpusPass):
 
     def __init__(
         self,
-        run: TrainingRun,
+        run: Run,
         rates: Sequence[float] | None = None,
         parameters: str | ModuleFilter = "linear",
         *,
@@ -58,19 +66,13 @@ class TracInCP(CorpusPass):
     ) -> None:
         if optimizer not in ("sgd", "adam"):
             raise InputError("Unknown optimizer", expected="sgd or adam", found=optimizer)
-        self.run, self.parameters = run, parameters
-        self.optimizer, self.eps = optimizer, eps
-        self._visited: Checkpoint | None = None
-        sums = given_or_known(run, rates, run.checkpoints)
-        self.rates = [s / max(1, b - a) for s, (a, b) in zip(sums, intervals(run), strict=True)]
+        self.run, self.parameters = run_of(run), parameters
+        self.optimizer, self.eps = optimizer, positive("eps", eps)
+        self.rates = mean_rates(self.run, rates)
 
     def directions(self, index: Index, layers: Layers, queries: Sequence[Query]) -> Directions:
-        """The queries' own gradients at the model's present weights, with Adam P times them."""
-        made = query_matrices(layers, queries)
-        if self.optimizer == "adam" and self._visited is not None:
-            for name, weights in adam_weights(self._visited, layers, self.eps).items():
-                made[name] *= weights.to(made[name])
-        return made
+        """The queries' own gradients at the model's present weights."""
+        return query_matrices(layers, queries)
 
     def stream(
         self,
@@ -80,12 +82,18 @@ class TracInCP(CorpusPass):
         among: Mask | None = None,
     ) -> Scores:
         """Scores of the documents; see `Method.stream`."""
+        layers = self.layers(index, modules)
         total = np.zeros((len(queries), len(index)))
         for checkpoint, rate in zip(self.run.checkpoints, self.rates, strict=True):
-            self._visited = checkpoint
+            adam = self.optimizer == "adam"
+            weights = adam_weights(checkpoint, layers, self.eps) if adam else {}
             with at(index.task, checkpoint):
-                for first, block in super().stream(index, queries, modules, among):
-                    total[:, first : first + block.shape[1]] += rate * block
+                for part in query_groups(queries, layers):
+                    v = self.directions(index, layers, queries[part])
+                    for name in weights.keys() & v.keys():  # of both the loss and the measurement
+                        v[name] *= weights[name].to(v[name])
+                    for first, block in dots(index, layers, v, part.stop - part.start, among):
+                        total[part, first : first + block.shape[1]] += rate * block
         if among is not None:  # runs of documents that take no part are not yielded
             total[:, ~np.asarray(among, dtype=bool)] = np.nan
         yield 0, total.astype(np.float32)
@@ -97,4 +105,6 @@ class TracInCP(CorpusPass):
             "checkpoints": [str(checkpoint.path) for checkpoint in self.run.checkpoints],
             "rates": self.rates,
             "optimizer": self.optimizer,
+            **({"eps": self.eps} if self.optimizer == "adam" else {}),
+            "parameters": self.parameters if isinstance(self.parameters, str) else "filter",
         }

@@ -9,21 +9,18 @@ before any normalising.
 from __future__ import annotations
 
 import hashlib
-import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
-from headwater.engine.errors import DamageError, HeadwaterError, InputError
-from headwater.engine.files import write_atomic
+from headwater.engine.errors import DamageError, InputError
 from headwater.engine.progress import Progress
 from headwater.index.encoding import coordinates, decode
-from headwater.index.mapped import map_tensors
+from headwater.index.kept_tensors import recall, remember
 from headwater.index.scan import ROWS, Directions, Products
 from headwater.index.selection import with_features
 from headwater.methods.method import Method, Scores, choose_blocks
@@ -33,8 +30,6 @@ if TYPE_CHECKING:
     from headwater.index.index import Index, Shard
     from headwater.index.selection import Mask
     from headwater.tasks.query import Query
-
-logger = logging.getLogger(__name__)
 
 Norm = Literal["none", "examples", "both"]
 WRITTEN_OUT = 64 << 20  # bytes
@@ -156,6 +151,8 @@ class View(Method):
     ) -> np.ndarray[Any, Any]:
         """Score of each document for itself, float32 [documents]: w_z u_z^T M u_z / n_z.
 
+        NaN for documents without features.
+
         Raises:
             InputError: for a unit-norm method, whose self-influence is 1 for every example.
         """
@@ -169,9 +166,12 @@ class View(Method):
         inverse, _ = self.fit(index)
         if self.weighted:
             parts = list(_norms(index, inverse, chosen, weighted=True))
-            return torch.cat(parts).float().numpy()
-        norms = document_norms(index, inverse, chosen)
-        return (norms if self.norm == "examples" else norms**2).astype(np.float32)
+            values = torch.cat(parts).float().numpy()
+        else:
+            norms = document_norms(index, inverse, chosen)
+            values = (norms if self.norm == "examples" else norms**2).astype(np.float32)
+        among = with_features(index)
+        return values if among is None else np.where(among, values, np.float32(np.nan))
 
 
 def by_document(shard: Shard, rows: torch.Tensor) -> torch.Tensor:
@@ -193,11 +193,11 @@ def document_norms(
         f"{'identity' if inverse is None else inverse.digest}|{list(chosen)}|{len(index)}".encode()
     ).hexdigest()[:24]
     path = index.path / "views" / f"{digest}.safetensors"
-    kept = _kept(path, len(index))
-    if kept is not None:
-        return kept
+    kept = recall(path).get("norm")
+    if kept is not None and len(kept) == len(index):
+        return kept.numpy()
     norms = torch.cat(list(_norms(index, inverse, chosen))).sqrt()
-    _remember(path, norms)
+    remember(path, {"norm": norms}, "norms")
     return norms.numpy()
 
 
@@ -268,23 +268,3 @@ def document_ranges(shard: Shard, rows: int) -> Iterator[tuple[int, int]]:
             end += 1
         yield start, end
         start = end
-
-
-def _kept(path: Path, count: int) -> np.ndarray[Any, Any] | None:
-    """Norms that were kept earlier; None where there are none, or they are damaged."""
-    if not path.exists():
-        return None
-    try:
-        norms = map_tensors(path).get("norm")
-    except HeadwaterError:
-        return None
-    return norms.numpy() if norms is not None and len(norms) == count else None
-
-
-def _remember(path: Path, norms: torch.Tensor) -> None:
-    from safetensors.torch import save_file
-
-    try:
-        write_atomic(path, lambda temporary: save_file({"norm": norms.contiguous()}, temporary))
-    except Exception as error:
-        logger.info("norms are not kept: %s", error)

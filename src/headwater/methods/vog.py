@@ -20,8 +20,9 @@ import torch
 from headwater.engine.errors import InputError, ResourceError
 from headwater.engine.memory import out_of_memory
 from headwater.engine.progress import Progress
+from headwater.index.passes import document_ranges
 from headwater.methods.outcome_scores import Means, Scored
-from headwater.methods.outcomes import Classifier, batches_of, budget_of, pieces, true_logits
+from headwater.methods.outcomes import Classifier, batches_of, budget_of, true_logits
 from headwater.tasks.causal_lm import CausalLM
 from headwater.training.visit import at
 
@@ -196,13 +197,13 @@ def _of_the_right(logits: torch.Tensor, right: torch.Tensor, log_odds: bool) -> 
 def _blocks(index: Index, gradient: _Gradients, memory: int) -> Iterator[list[Part]]:
     """Documents in blocks of batches whose running sums stay within `memory`."""
     task = index.task
-    probe, _ = batches_of(index, range(1), 1)[0]
+    probe = index.chunks([0])[0][:1]
     _, found = gradient(task.collate(probe))
     per_token = found.shape[1] * found.element_size() * 3  # mean, squares, one in the making
     block: list[Part] = []
     held = 0
-    for positions in pieces(len(index), PIECE):
-        made = batches_of(index, positions, min(TOKENS, budget_of(task)))
+    for _, positions, cut in document_ranges(index, size=PIECE):
+        made = batches_of(positions, cut, min(TOKENS, budget_of(task)))
         size = sum(chunk.length for chunks, _ in made for chunk in chunks) * per_token
         if block and held + size > memory:
             yield block

@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from headwater.corpus.halving import in_batches
+from headwater.engine.checks import positive, whole
 from headwater.engine.errors import InputError, NumericError
 from headwater.training.recipe import Optimizer
 from headwater.training.visit import restoring
@@ -48,14 +49,8 @@ class Further:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        if not 0 < self.learning_rate < math.inf:
-            raise InputError(
-                "learning_rate is not usable",
-                expected="a finite number above 0",
-                found=self.learning_rate,
-            )
-        if self.steps < 1:
-            raise InputError("steps is not usable", expected="1 or more", found=self.steps)
+        object.__setattr__(self, "learning_rate", positive("learning_rate", self.learning_rate))
+        object.__setattr__(self, "steps", whole("steps", self.steps))
         if self.optimizer not in ("adamw", "sgd"):
             raise InputError("Unknown optimizer", expected="adamw, sgd", found=self.optimizer)
 
@@ -189,13 +184,14 @@ def trained_parameters(
         model: of one with an adapter only the adapter's are trained, unless patterns ask for
             others.
         choices: lists of patterns (`*` as in file names) of parameters or of their modules; a
-            parameter must match each list. None = no choice.
+            parameter must match each list. None = no choice; an empty list chooses nothing.
 
     Raises:
         InputError: when none is left, or one has too little precision for small steps.
     """
     named = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
-    given = [[choice] if isinstance(choice, str) else list(choice) for choice in choices if choice]
+    asked = [choice for choice in choices if choice is not None]
+    given = [[choice] if isinstance(choice, str) else list(choice) for choice in asked]
     if not given and any("lora_" in name for name in named):
         given = [["*lora_*"]]
     chosen = {
@@ -207,7 +203,8 @@ def trained_parameters(
         raise InputError(
             "No parameter of the model matches",
             expected=f"a pattern of names such as {next(iter(named), 'none')}",
-            found="; ".join(", ".join(patterns) for patterns in given) or "no parameters",
+            found="; ".join(", ".join(patterns) or "no pattern" for patterns in given)
+            or "no parameters",
         )
     _require_precision(chosen)
     return chosen

@@ -63,20 +63,18 @@ def train(
 
     chunks, owners = all_chunks(task, corpus)
     total = recipe.total_steps(len(chunks))
-    keep = set(recipe.checkpoint_steps(total)) if out is not None else set[int]()
+    folder = None if out is None else Path(out)
+    keep = set[int]() if folder is None else set(recipe.checkpoint_steps(total))
     optimizer = make_optimizer(task.model, recipe)
-    trained = [p for group in optimizer.param_groups for p in group["params"]]
     rates = [recipe.learning_rate_at(step, total) for step in range(1, total + 1)]
     losses: list[float] = []
     saved: list[Checkpoint] = []
-    folder = None if out is None else Path(out)
     bar = Progress("training", total if progress else None, "step")
-    with torch.random.fork_rng(devices=_cuda_devices(trained)), bar:
+    with torch.random.fork_rng(devices=_cuda_devices(_trained(optimizer))), bar:
         torch.manual_seed(recipe.seed)
         with _in_mode(task.model, recipe.dropout):
             for step, batch in enumerate(batches(len(chunks), recipe, total), start=1):
-                for group in optimizer.param_groups:
-                    group["lr"] = rates[step - 1]
+                _set_rate(optimizer, rates[step - 1])
                 names = [owners[i] for i in batch]
                 given = None if weights is None else [weights.get(name, 1) for name in names]
                 try:
@@ -162,6 +160,11 @@ def batches(count: int, recipe: Recipe, total: int) -> Iterator[list[int]]:
         epoch += 1
 
 
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
 def _step(
     task: Task,
     chunks: Sequence[Chunk],
@@ -183,9 +186,8 @@ def _step(
         raise _NotFiniteError("loss", value, bad)
     optimizer.zero_grad(set_to_none=True)
     mean.backward()
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     limit = math.inf if recipe.grad_clip is None else recipe.grad_clip
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+    norm = float(torch.nn.utils.clip_grad_norm_(_trained(optimizer), limit))
     if not math.isfinite(norm):
         raise _NotFiniteError("gradient", norm, [])
     optimizer.step()
@@ -194,10 +196,16 @@ def _step(
 
 def labelled(batch: dict[str, torch.Tensor], examples: int) -> int:
     """Labelled tokens of a batch of sequences (the first is never predicted), else its examples."""
+    rows = labelled_rows(batch)
+    return examples if rows is None else max(1, int(rows.sum()))
+
+
+def labelled_rows(batch: dict[str, torch.Tensor]) -> torch.Tensor | None:
+    """Labelled tokens of each example of a batch, int64 [batch]; None of what is no sequences."""
     labels = batch.get("labels")
     if labels is None or labels.dim() != 2 or "input_ids" not in batch:
-        return examples
-    return max(1, int((labels[:, 1:] != -100).sum()))
+        return None
+    return (labels[:, 1:] != -100).sum(dim=1)
 
 
 class _NotFiniteError(Exception):
@@ -217,6 +225,10 @@ class _NotFiniteError(Exception):
             found=self.value,
             do="lower the learning rate, or look at these documents",
         )
+
+
+def _trained(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def _cuda_devices(parameters: Sequence[torch.Tensor]) -> list[int]:

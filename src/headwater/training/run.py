@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwater.engine.errors import InputError, MismatchError
+from headwater.training.logged_rates import rates_of_steps
 from headwater.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class TrainingRun:
         checkpoints: at least one when opened from disk; none for a run kept in memory only.
         steps: optimizer steps of the whole run; None when nothing says so.
         recipe: how it was trained, for runs of our own loop.
-        learning_rates: the rate of each step, from step 1; empty when not known for every step.
+        learning_rates: the rate of each step, from step 1; empty when not known. Of a Trainer's
+            run, which logs only some of them, see `training.logged_rates`.
         losses: the mean loss of each step's batch; empty when not known.
     """
 
@@ -143,31 +145,39 @@ def _open_ours(folder: Path) -> TrainingRun:
 def _open_trainer(numbered: list[tuple[int, Path]]) -> TrainingRun:
     """The layout of transformers.Trainer. The last `trainer_state.json` tells the whole history."""
     history: dict[int, float] = {}
-    checkpoints: list[Checkpoint] = []
     steps: int | None = None
     for _, place in numbered:
         if (place / TRAINER_STATE).is_file():
             steps = _read_state(place, history) or steps
-    for step, place in numbered:
-        rate = _rate_at(history, step)
-        checkpoints.append(Checkpoint(place, step, rate, _optimizer_file(place)))
     last = numbered[-1][0]
-    return TrainingRun(tuple(checkpoints), last if steps is None else max(steps, last))
+    steps = last if steps is None else max(steps, last)
+    rates = rates_of_steps(history, steps)
+    checkpoints = [
+        Checkpoint(place, step, _rate_at(rates, step), _optimizer_file(place))
+        for step, place in numbered
+    ]
+    return TrainingRun(tuple(checkpoints), steps, learning_rates=rates)
 
 
 def _open_single(folder: Path) -> TrainingRun:
-    """One model folder, a checkpoint of a Trainer or of ours among them."""
+    """One model folder, a checkpoint of a Trainer or of ours among them: a run that ends there."""
     history: dict[int, float] = {}
     named = _FOLDER.fullmatch(folder.resolve().name)
     step = int(named.group(1)) if named else None
+    for _, place in _numbered(folder.resolve().parent) if named else []:
+        if (place / TRAINER_STATE).is_file():  # what was logged later tells of the steps before
+            _read_state(place, history)
     if (folder / TRAINER_STATE).is_file():
         step = _read_state(folder, history) or step
     elif step is not None and (folder.parent / RUN_FILE).is_file():
-        for checkpoint in _open_ours(folder.parent).checkpoints:
+        whole = _open_ours(folder.parent)
+        for checkpoint in whole.checkpoints:
             if checkpoint.step == step:
-                return TrainingRun((checkpoint,), step)
-    rate = _rate_at(history, step)
-    return TrainingRun((Checkpoint(folder, step, rate, _optimizer_file(folder)),), step)
+                rates, losses = whole.learning_rates[:step], whole.losses[:step]
+                return TrainingRun((checkpoint,), step, learning_rates=rates, losses=losses)
+    rates = rates_of_steps(history, step or 0)
+    checkpoint = Checkpoint(folder, step, _rate_at(rates, step), _optimizer_file(folder))
+    return TrainingRun((checkpoint,), step, learning_rates=rates)
 
 
 def _read_state(folder: Path, history: dict[int, float]) -> int | None:
@@ -180,18 +190,9 @@ def _read_state(folder: Path, history: dict[int, float]) -> int | None:
     return None if step is None else int(step)
 
 
-def _rate_at(history: dict[int, float], step: int | None) -> float | None:
-    """The rate logged at `step`, else between the logged steps about it, else the nearest one."""
-    if step is None or not history:
-        return None
-    if step in history:
-        return history[step]
-    before = max((logged for logged in history if logged < step), default=None)
-    after = min((logged for logged in history if logged > step), default=None)
-    if before is None or after is None:
-        return history[after if before is None else before]  # type: ignore[index]
-    share = (step - before) / (after - before)
-    return history[before] + share * (history[after] - history[before])
+def _rate_at(rates: tuple[float, ...], step: int | None) -> float | None:
+    """The rate of a step, where the rates of all steps are known."""
+    return rates[step - 1] if step is not None and 1 <= step <= len(rates) else None
 
 
 def _numbered(folder: Path) -> list[tuple[int, Path]]:

@@ -6,7 +6,7 @@ Weights change in place, so that tied ones stay tied and nothing that holds the 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from headwater.tasks.task import Task
 
 Place = Checkpoint | TrainingRun | str | Path
+Run = Place | Sequence[Checkpoint]
 
 
 @contextmanager
@@ -78,17 +79,57 @@ def checkpoint_of(place: Place) -> Checkpoint:
     """
     if isinstance(place, Checkpoint):
         return place
-    run = place if isinstance(place, TrainingRun) else TrainingRun.open(place)
+    return run_of(place).checkpoints[-1]
+
+
+def run_of(given: object) -> TrainingRun:
+    """The run that is meant: a run itself, its folder, or checkpoints in their order (`Run`).
+
+    Of checkpoints of one run's folder the learning rates of all steps are looked up there.
+
+    Raises:
+        InputError: when it is none of these, or has no checkpoint.
+    """
+    several = list(given) if isinstance(given, (list, tuple)) else [given]
+    checkpoints = [one for one in several if isinstance(one, Checkpoint)]
+    if isinstance(given, TrainingRun):
+        run = given
+    elif isinstance(given, (str, Path)):
+        run = TrainingRun.open(given)
+    elif len(checkpoints) == len(several):
+        run = _of_checkpoints(checkpoints)
+    else:
+        raise InputError(
+            "This is no training run",
+            expected="a TrainingRun, its folder, or checkpoints",
+            found=repr(given),
+        )
     if not run.checkpoints:
         raise InputError(
             "The training run has no checkpoint", expected="a run whose weights were saved"
         )
-    return run.checkpoints[-1]
+    return run
+
+
+def _of_checkpoints(given: Sequence[Checkpoint]) -> TrainingRun:
+    last = given[-1] if given else None
+    rates: tuple[float, ...] = ()
+    if last is not None and len({one.path.parent for one in given}) == 1:
+        with suppress(InputError):  # what cannot be opened tells no rates
+            found = TrainingRun.open(last.path)
+            rates = found.learning_rates if found.steps == last.step else ()
+    for one in given:
+        told = rates[one.step - 1] if one.step and one.step <= len(rates) else None
+        if one.learning_rate is not None and told != one.learning_rate:
+            rates = ()  # who made the checkpoint says otherwise
+    return TrainingRun(tuple(given), None if last is None else last.step, learning_rates=rates)
 
 
 @contextmanager
 def averaged(task: Task, places: Sequence[Place]) -> Generator[None]:
     """The task's model with the mean of the weights of several checkpoints, then as it was.
+
+    Buffers (a batch norm's running means) are not averaged: they are the last checkpoint's.
 
     Raises:
         InputError, MismatchError: see `at`.
