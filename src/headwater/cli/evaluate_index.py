@@ -89,6 +89,7 @@ def _board(given: dict[str, Any]) -> Board:
     from headwater.cli.queries import open_index
     from headwater.evaluation.on_index import index_board
     from headwater.evaluation.query_sets import load_query_set
+    from headwater.evidence.rankers import METHODS, parts_of, takes
     from headwater.training.run import TrainingRun
 
     if given["queries"] is None:
@@ -100,6 +101,10 @@ def _board(given: dict[str, Any]) -> Board:
     opening = ("model", "trust_model", "trust_remote_code", "device")
     opened = open_index(given["out"], **{name: given[name] for name in opening})
     asked = {**given, "method": _parts(given["methods"])}
+    parts = [part for name in asked["method"] or () for part in parts_of(name)]
+    for name in ("run", "base"):  # metrics want them too, whether or not a method does
+        if not any(takes(part, name) for part in parts if part in METHODS):
+            asked[name] = None
     made = chosen_methods(opened, asked)
     names = asked["method"] or [method.name for method in made]
     options = ("subsets", "seeds", "top", "workers", "learning_rate", "seed")
