@@ -355,6 +355,13 @@ def ablation(report: Report) -> str:
     return f"{told}\n\n{table(heads, rows)}"
 
 
+def board(report: Report) -> str:
+    from headwater.evaluation.board import Board
+    from headwater.report.board_markdown import board_summary
+
+    return board_summary(Board.from_dict(report))
+
+
 MAKERS: dict[str, Callable[[Report], str]] = {
     "build": build,
     "memory": memory,
@@ -372,6 +379,7 @@ MAKERS: dict[str, Callable[[Report], str]] = {
     "views": views,
     "influence": influence,
     "ablation": ablation,
+    "board": board,
 }
 
 

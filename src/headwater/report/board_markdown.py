@@ -30,23 +30,26 @@ def board_markdown(found: Board, picture: str | None = None) -> str:
     parts = [f"# Board: {found.preset}", ""]
     if picture is not None:
         parts += [f"![{found.headline} against cost]({picture})", ""]
-    parts += _table(found)
-    parts += [""]
-    marks = given_marks(found)
-    parts += [f"- {mark} is given {_plain(given)}" for given, mark in marks.items()]
-    parts += [f"- {mark} {_plain(why)}" for why, mark in reason_marks(found).items()]
-    if found.findings:
-        parts += ["", "## What it shows", ""]
-        for one in found.findings:
-            parts.append(f"- **{verdict(one)[0]}:** {_plain(one.claim)}. {_plain(one.figures)}")
-    parts += ["", "## Figures", ""]
+    parts += [board_summary(found), "", "## Figures", ""]
     for name, told in {**found.columns, **COSTS}.items():
         parts.append(f"- **{_plain(name)}**: {_plain(told)}")
-    parts += ["", *[f"- {_plain(note)}" for note in notes(found)]]
-    seconds = found.training_seconds
-    if seconds is not None:
-        parts.append(f"- One training of the model took {seconds:.1f} s on one thread.")
     parts += ["", "## Recipe", "", "```json", _json(found.recipe), "```", ""]
+    return "\n".join(parts)
+
+
+def board_summary(found: Board) -> str:
+    """The table, what it shows, and the notes to it."""
+    marks = given_marks(found)
+    parts = [*_table(found), ""]
+    parts += [f"- {mark} is given {_plain(given)}" for given, mark in marks.items()]
+    parts += [f"- {mark} {_plain(why)}" for why, mark in reason_marks(found).items()]
+    parts += ["", *[f"- {_plain(note)}" for note in notes(found)]]
+    if found.training_seconds is not None:
+        parts.append(f"- One training took {found.training_seconds:.1f} s on one thread.")
+    if found.findings:
+        parts += ["", "What it shows:", ""]
+        for one in found.findings:
+            parts.append(f"- **{verdict(one)[0]}:** {_plain(one.claim)}. {_plain(one.figures)}")
     return "\n".join(parts)
 
 
