@@ -20,7 +20,7 @@ import torch
 import headwater as hw
 from headwater.engine.errors import DamageError, InputError
 from headwater.evaluation.bank import Bank
-from headwater.evaluation.board import Board, Finding, Setting, board
+from headwater.evaluation.board import Board, Finding, Row, Setting, board
 from headwater.evaluation.candidates import Candidate, Scoring
 from headwater.evaluation.detection import DetectionMetric
 from headwater.evaluation.lds import LDSMetric
@@ -29,6 +29,7 @@ from headwater.evaluation.presets.common import Asked
 from headwater.evaluation.retrieval import Estimate
 from headwater.evaluation.trainers import LoopTrainer
 from headwater.methods.method import Method
+from headwater.report.board import best_of
 from headwater.report.board_files import read_board, write_board
 from headwater.training.recipe import Recipe
 
@@ -382,6 +383,18 @@ def test_the_files_hold_the_board(made: Board, tmp_path: Path) -> None:
         assert f"| {row.title} |" in text
     assert "a \\| claim" in text
     assert '"preset": "clouds"' in text  # its recipe
+
+
+@pytest.mark.parametrize(
+    ("told", "best"),
+    [("rank correlation", 3.0), ("error; lower is better", 0.4), ("a slope; 1 is best", 0.9)],
+)
+def test_the_best_figure_is_as_its_column_says(told: str, best: float) -> None:
+    rows = [
+        Row(str(value), "", (), {}, {"it": Estimate(value, value, value)}, None)
+        for value in (0.4, 0.9, 3.0)
+    ]
+    assert best_of(Board("one", {}, {"it": told}, rows), "it") == best
 
 
 def test_the_chart_is_not_empty(made: Board, tmp_path: Path) -> None:

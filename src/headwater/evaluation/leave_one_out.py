@@ -135,8 +135,8 @@ class LeaveOneOut:
         """Correlation, slope and relative error."""
         return {
             "Pearson": "correlation with the exact effects, mean over queries; 1 is best",
-            "slope": "of the exact effects on the scores, mean over queries; 1 is right",
-            "relative error": "|scores - effects| / |effects| by query, in the unit of the effects",
+            "slope": "of the exact effects on the scores, mean over queries; 1 is best",
+            "relative error": "|scores - effects| / |effects| by query; lower is better",
         }
 
     def measure(self, scored: Scored) -> Figures:

@@ -45,7 +45,10 @@ class Metric(Protocol):
 
     @property
     def columns(self) -> Mapping[str, str]:
-        """Heading of each figure, and in a sentence what it is and which way is better."""
+        """Heading of each figure, and in a sentence what it is and which way is better.
+
+        Greater is, unless the sentence ends in "lower is better", "fewer is better" or "1 is best".
+        """
         ...
 
     def measure(self, scored: Scored) -> Figures:

@@ -71,9 +71,14 @@ def reason_marks(found: Board) -> dict[str, str]:
 
 
 def best_of(found: Board, column: str) -> float | None:
-    """The greatest figure of a column."""
+    """The best figure of a column: the greatest, unless its sentence says otherwise."""
     values = [row.figures.get(column) for row in found.rows]
     known = [one.value for one in values if isinstance(one, Estimate)]
+    told = found.columns.get(column, "")
+    if told.endswith(("lower is better", "fewer is better")):
+        return min(known, default=None)
+    if told.endswith("1 is best"):
+        return min(known, key=lambda value: abs(value - 1), default=None)
     return max(known, default=None)
 
 
