@@ -72,6 +72,12 @@ def test_magic_takes_the_recipe_of_a_run(
     assert hw("index", trained, corpus, out, "--no-features").code == 0
     asked = ("ask", out, "The capital of Peru is", " Lima", "--json", "--method", "magic")
     answer = hw(*asked, "--run", tmp_path / "run", "--base", model).json
+    # DDA, whose defaults cannot be made without a base, answers too and says how to do it again.
+    contrast = ("ask", out, "The capital of Peru is", " Lima", "--instead-of", " Oslo", "--json")
+    given = ("--method", "dda", "--run", tmp_path / "run", "--base", model, "--no-tokens")
+    ended = hw(*contrast, *given)
+    assert ended.code == 0, ended.err
+    assert f"--base {model}" in ended.json["reproduce"]["command"]
     index = headwater.Index.open(out)
     query = headwater.Query("The capital of Peru is", " Lima")
     right = headwater.scores(index, query, method=headwater.MAGIC(recipe, initial=model))[0]

@@ -63,6 +63,7 @@ def test_a_setting_changes_the_method_and_is_reproduced(hw: Command, index: Path
     ("words", "said"),
     [
         (("--method", "ekfac", "--set", "nonsense=3"), "does not take"),
+        (("--method", "source", "--set", "segmnts=3"), "does not take"),
         (("--method", "ekfac", "--set", "fisher=3"), "of the wrong kind"),
         (("--method", "ekfac", "--set", "fisher=sampled"), "Unknown Fisher"),
         (("--method", "ekfac", "--set", "examples=many"), "of the wrong kind"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from headwater.evaluation.presets.common import Asked
 from headwater.evaluation.retrieval import Estimate
 from headwater.evaluation.trainers import LoopTrainer
 from headwater.methods.method import Method
-from headwater.report.board import best_of
+from headwater.report.board import best_of, figure_text
 from headwater.report.board_files import read_board, write_board
 from headwater.training.recipe import Recipe
 
@@ -321,7 +322,7 @@ def test_too_few_subsets_are_told_in_words(cache: Path) -> None:
     assert isinstance(whole, LDSMetric)
     few = LDSMetric(whole.bank, whole.subsets[:4], [0, 1])
     found = board(replace(it, metrics=[few], methods=list(it.methods)[:1]))
-    assert "too few trials" in str(found.rows[0].figures["LDS"])
+    assert "trials are too few" in str(found.rows[0].figures["LDS"])
 
 
 class Still(LoopTrainer):
@@ -395,6 +396,28 @@ def test_the_best_figure_is_as_its_column_says(told: str, best: float) -> None:
         for value in (0.4, 0.9, 3.0)
     ]
     assert best_of(Board("one", {}, {"it": told}, rows), "it") == best
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ((0.4123, 0.38, 0.441), "0.412 (0.380 to 0.441)"),
+        ((12.34, 1, 20), "12.3 (1.0 to 20.0)"),
+        ((0.000196, -0.0001, 0.0004), "0.0002 (-0.0001 to 0.0004)"),
+        ((0.0, 0.0, 0.0), "0.000 (0.000 to 0.000)"),
+    ],
+)
+def test_small_figures_are_not_rounded_away(values: tuple[float, ...], shown: str) -> None:
+    assert figure_text(Estimate(*values)) == shown
+
+
+def test_a_damaged_figure_is_made_again(made: Board, cache: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "cache"
+    shutil.copytree(cache, copied)
+    for path in (copied / "figures").glob("*.json"):
+        path.write_text("{")
+    again = board(setting(copied))
+    assert [row.figures for row in again.rows] == [row.figures for row in made.rows]
 
 
 def test_the_chart_is_not_empty(made: Board, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headwater.engine.errors import InputError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -95,11 +97,20 @@ def _plain(value: Any) -> Any:
 
 def changed(method: Method) -> dict[str, Any]:
     """The method's parameters that are not its defaults."""
-    kind, told = type(method), method.describe()
-    usual: dict[str, Any] = kind().describe() if _known(method) and not _needed(method) else {}
+    told, usual = method.describe(), _usual(method)
     return {
         name: value for name, value in told.items() if name != "method" and value != usual.get(name)
     }
+
+
+def _usual(method: Method) -> dict[str, Any]:
+    """The parameters of such a method as it is by default; none where it cannot be made so."""
+    if not _known(method) or _needed(method):
+        return {}
+    try:
+        return type(method)().describe()
+    except InputError:  # its defaults ask for more (DDA: the base model)
+        return {}
 
 
 def _known(method: Method) -> bool:
@@ -117,7 +128,11 @@ def _needed(method: Method) -> list[str]:
 
 def _spoken(method: Method) -> dict[str, Any]:
     """What the command line is told of the method: its needs, and what is not usual."""
+    from headwater.evidence.rankers import takes
+
     needed = _needed(method)
+    if not needed and _known(method) and not _usual(method):
+        needed = [n for n in ("run", "base") if takes(method.name, n)]
     if needed:
         return {name: name.upper() for name in needed}
     return {n: v for n, v in changed(method).items() if n in ("damping", "mixing", "eval_queries")}

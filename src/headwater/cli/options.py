@@ -104,7 +104,12 @@ Run = Annotated[
     ),
 ]
 Base = Annotated[
-    Text, typer.Option("--base", metavar="FOLDER", help="Weights before the training, for dda.")
+    Text,
+    typer.Option(
+        "--base",
+        metavar="FOLDER",
+        help="Weights before the training, for dda, magic and whatever trains again.",
+    ),
 ]
 EvalQueries = Annotated[
     Text,

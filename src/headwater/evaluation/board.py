@@ -280,8 +280,9 @@ def _measured(
     """A metric's figures of one method, taken from the cache or worked out now."""
     held = {"scores": same(said.scores), "own": same(said.own), "name": candidate.name}
     path = setting.cache / "figures" / f"{hashed({**_told(setting, metric), **held})}.json"
-    if path.exists():
-        return {name: _figure(value) for name, value in read_json(path).items()}
+    kept = _kept(path)
+    if kept is not None:
+        return {name: _figure(value) for name, value in kept.items()}
     try:
         made = dict(metric.measure(scored(candidate, said)))
     except HeadwaterError as error:
@@ -323,13 +324,15 @@ def _metric_notes(setting: Setting) -> list[str]:
             continue
         told = {**_told(setting, metric), "what": "notes"}
         path = setting.cache / "figures" / f"{hashed(told)}.json"
-        if not path.exists():
+        kept = _kept(path)
+        if kept is None:
             try:
-                write_json(path, notes())
+                kept = list(notes())
             except HeadwaterError as error:
                 made.append(f"{metric.name}: {error}")
                 continue
-        made += read_json(path)
+            write_json(path, kept)
+        made += [str(note) for note in kept]
     return made
 
 
@@ -348,9 +351,19 @@ def _findings(
     metrics = [_told(setting, metric) for metric in setting.metrics]
     told = {"recipe": setting.recipe, "code": code(JUDGING), "scores": seen, "metrics": metrics}
     path = setting.cache / "figures" / f"{hashed({**told, 'what': 'findings'})}.json"
-    if not path.exists():
-        write_json(path, [asdict(one) for one in setting.findings(said, judged)])
-    return [Finding(**one) for one in read_json(path)]
+    kept = _kept(path)
+    if kept is None:
+        kept = [asdict(one) for one in setting.findings(said, judged)]
+        write_json(path, kept)
+    return [Finding(**one) for one in kept]
+
+
+def _kept(path: Path) -> Any:
+    """What was kept there; None where there is nothing, or damage: it is made again."""
+    try:
+        return read_json(path) if path.exists() else None
+    except DamageError:
+        return None
 
 
 def _figure(value: Any) -> Estimate | str:

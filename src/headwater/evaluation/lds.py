@@ -197,6 +197,9 @@ class LDSMetric:
 
     def measure(self, scored: Scored) -> Figures:
         """LDS, or in words why there is none."""
+        if len(self.subsets) < FEWEST:  # said before anything is trained
+            few = f"{len(self.subsets)} trials are too few; at least {FEWEST} are needed"
+            return dict.fromkeys(self.columns, few)
         how = {"resamples": self.resamples, "seed": self.seed}
         try:
             found = lds(scored.scores, self.subsets, self.losses, **how)
@@ -214,6 +217,8 @@ class LDSMetric:
 
     def notes(self) -> list[str]:
         """How many trainings, the ceiling, and queries that no training changes."""
+        if len(self.subsets) < FEWEST:
+            return []
         left = {len(subset) for subset in self.subsets}
         told = f"{min(left)}" if len(left) == 1 else f"{min(left)} to {max(left)}"
         what = (
@@ -283,7 +288,8 @@ def _halves(losses: Array) -> tuple[Array, Array]:
 
 def _limit(r: Array) -> Array:
     """The ceiling from correlations of two halves."""
-    return np.sqrt(np.where(r > 0, 2 * r / (1 + r), 0.0))
+    known = np.clip(np.nan_to_num(r), 0, None)
+    return np.sqrt(2 * known / (1 + known))
 
 
 def _drawn(trials: int, queries: int, resamples: int, seed: int) -> tuple[Array, Array]:

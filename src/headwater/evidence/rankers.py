@@ -81,17 +81,16 @@ def method_by_name(name: str, **options: object) -> Method:
     Raises:
         InputError: when there is none of this name (lists them), or no part has such an option.
     """
-    made = _made(name, options)
-    parts = parts_of(name)
+    parts = [part for part in parts_of(name) if part in METHODS]
     unknown = [option for option in options if not any(takes(part, option) for part in parts)]
-    if unknown:
+    if unknown and len(parts) == len(parts_of(name)):
         own = list(dict.fromkeys(option for part in parts for option in options_of(part)))
         raise InputError(
             f"{name} does not take these options",
             expected=", ".join(own) or "none",
             found=", ".join(unknown),
         )
-    return made
+    return _made(name, options)
 
 
 def parts_of(name: str) -> list[str]:

@@ -307,8 +307,9 @@ def cut(run: TrainingRun, segments: int, rates: Sequence[float] | None = None) -
     if not 1 <= whole("segments", segments, 0) <= count:
         raise InputError(
             "The run cannot be cut into these segments",
-            expected=f"1 to {count} (it has {count} checkpoints)",
+            expected=f"1 to {count}" if count > 1 else "1, since it has one checkpoint",
             found=segments,
+            do=f"give segments={count} (--set segments={count})",
         )
     sums = given_or_known(run, rates)
     edges = [count * i // segments for i in range(segments + 1)]

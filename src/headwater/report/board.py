@@ -27,6 +27,7 @@ COSTS = {
 }
 FIGURE = 24  # columns that a figure with its interval takes
 NAME = 26
+LEAST = 0.01  # figures below are written by their leading digits
 
 
 def board_report(found: Board, width: int = 120) -> RenderableType:
@@ -83,9 +84,10 @@ def best_of(found: Board, column: str) -> float | None:
 
 
 def figure_text(one: Estimate) -> str:
-    """Such as 0.412 (0.380 to 0.441); with fewer places from 10 on."""
-    places = 3 if max(abs(one.value), abs(one.low), abs(one.high)) < 10 else 1
-    return f"{one.value:.{places}f} ({one.low:.{places}f} to {one.high:.{places}f})"
+    """Such as 0.412 (0.380 to 0.441); fewer places from 10 on, significant ones below 0.01."""
+    most = max(abs(one.value), abs(one.low), abs(one.high))
+    form = ".2g" if 0 < most < LEAST else ".3f" if most < 10 else ".1f"
+    return f"{one.value:{form}} ({one.low:{form}} to {one.high:{form}})"
 
 
 def _trainings(found: Board, row: Row) -> str:

@@ -188,5 +188,4 @@ def _above(figures: Mapping[str, Figures], one: str, other: str, column: str) ->
     a, b = c.figure(figures, one, column), c.figure(figures, other, column)
     if a is None or b is None:
         return Finding(claim, None, "no figure")
-    apart = "intervals apart" if a.low > b.high or b.low > a.high else "intervals overlap"
-    return Finding(claim, a.value > b.value, f"{c.shown(a)} and {c.shown(b)}; {apart}")
+    return c.above(claim, a, b)

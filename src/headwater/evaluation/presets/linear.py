@@ -268,6 +268,7 @@ def _findings(
     own = known.get("closed-form")
     nearest = Finding(claim, None, "no figure")
     if own is not None and best is not None:
-        told = f"relative error {c.shown(own)}; least of all {best}, {c.shown(known[best])}"
-        nearest = Finding(claim, best == "closed-form", told)
+        told = f"relative error {c.shown(own)}; the least is {best}'s, {c.shown(known[best])}"
+        clear = best == "closed-form" or known[best].high < own.low
+        nearest = Finding(claim, best == "closed-form" if clear else None, told)
     return [nearest, c.contains_zero(figures, "Pearson", f"{kind}: Pearson")]

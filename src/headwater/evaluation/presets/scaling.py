@@ -142,6 +142,4 @@ def _rising(rows: list[Row]) -> Finding:
     first, last = (c.figure(figures, rows[n].name, "TrackStar: MRR") for n in (0, -1))
     if first is None or last is None:
         return Finding(claim, None, "no figure")
-    apart = "intervals apart" if last.low > first.high else "intervals overlap"
-    told = f"{c.shown(first)} and {c.shown(last)}; {apart}"
-    return Finding(claim, last.value > first.value, told)
+    return c.above(claim, last, first)
