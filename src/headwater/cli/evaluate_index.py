@@ -15,25 +15,28 @@ if TYPE_CHECKING:
     from headwater.evaluation.board import Board
 
 Listed = str | None
+Queries = Annotated[
+    o.Text,
+    typer.Option(
+        metavar="FILE", help="JSON Lines: prompt, completion, gold?; or 'facts', the demo's."
+    ),
+]
+Metrics = Annotated[
+    Listed,
+    typer.Option(
+        metavar="X,Y",
+        help="retrieval, tail-patch, detection; with --run and --base also lds (8 or more "
+        "subsets), lds-fixed, removal, brittleness, false-attribution, magic. Default: what costs "
+        "no training.",
+    ),
+]
 
 
 def index(
     out: o.Out,
     *,
-    queries: Annotated[
-        o.Text,
-        typer.Option(
-            metavar="FILE", help="JSON Lines: prompt, completion, gold?; or 'facts', the demo's."
-        ),
-    ] = None,
-    metrics: Annotated[
-        Listed,
-        typer.Option(
-            metavar="X,Y",
-            help="retrieval, tail-patch, detection; with --run and --base also lds, lds-fixed, "
-            "removal, brittleness, false-attribution, magic. Default: what costs no training.",
-        ),
-    ] = None,
+    queries: Queries = None,
+    metrics: Metrics = None,
     methods: Annotated[
         Listed, typer.Option(metavar="A,B", help="Default: the usual ones, bm25 and random.")
     ] = None,
