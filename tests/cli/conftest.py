@@ -13,8 +13,9 @@ from headwater.cli.app import run
 
 
 @pytest.fixture
-def hw(capsys: pytest.CaptureFixture[str]) -> Command:
-    """`headwater` with these words."""
+def hw(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """`headwater` with these words, in a window so wide that no path breaks a sentence."""
+    monkeypatch.setenv("COLUMNS", "200")
 
     def command(*words: object) -> Ended:
         capsys.readouterr()

@@ -16,8 +16,9 @@ def test_all_methods_are_listed_with_what_they_need(hw: Command) -> None:
     assert [row["name"] for row in rows] == list(METHODS)
     assert all(row["needs"] and row["unit"] and row["title"] for row in rows)
     assert all(row["costs"] != "not told" for row in rows)
-    table = hw("methods").out
-    assert "source --run FOLDER" in " ".join(table.split())
+    first = [line[:22].strip() for line in hw("methods").out.splitlines()]
+    assert first[first.index("source") + 1] == "--run FOLDER"
+    assert first[first.index("dda") + 1 :][:2] == ["[--run FOLDER]", "[--base FOLDER]"]
 
 
 def test_one_method_with_its_parameters(hw: Command) -> None:

@@ -10,8 +10,8 @@ from scipy.stats import pearsonr, spearmanr
 
 from headwater.engine.errors import InputError
 from headwater.evaluation.agreement import Agreement, agreement
+from headwater.evaluation.estimate import Estimate
 from headwater.evaluation.metric import Scored
-from headwater.evaluation.retrieval import Estimate
 
 Array = np.ndarray[Any, Any]
 

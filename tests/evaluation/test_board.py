@@ -24,10 +24,11 @@ from headwater.evaluation.bank import Bank
 from headwater.evaluation.board import Board, Finding, Row, Setting, board
 from headwater.evaluation.candidates import Candidate, Scoring
 from headwater.evaluation.detection import DetectionMetric
+from headwater.evaluation.estimate import Estimate
 from headwater.evaluation.lds import LDSMetric
 from headwater.evaluation.presets import PRESETS, common, preset_board
 from headwater.evaluation.presets.common import Asked
-from headwater.evaluation.retrieval import Estimate
+from headwater.evaluation.subsets import left_out
 from headwater.evaluation.trainers import LoopTrainer
 from headwater.methods.method import Method
 from headwater.report.board import best_of, figure_text
@@ -114,7 +115,7 @@ def setting(cache: Path, *, workers: int = 1, seed: int = 0, queries: int = 8) -
     _, seconds = common.trained_once(task, corpus, RECIPE, cache)
     trainer = LoopTrainer(hw.Task(net(), loss), corpus, RECIPE, asked)
     bank = Bank(cache / "bank", trainer, workers)
-    halves = common.left_out(N, SUBSETS, 0.5, seed)
+    halves = left_out(N, SUBSETS, 0.5, seed)
     return Setting(
         "clouds",
         {"preset": "clouds", "seed": seed},
@@ -339,7 +340,7 @@ def test_queries_without_variance_are_told_in_words(cache: Path, tmp_path: Path)
     it = setting(cache)
     trainer = Still(hw.Task(net(), loss), it.corpus, RECIPE, it.queries)
     bank = Bank(tmp_path, trainer, 1)
-    metric = LDSMetric(bank, common.left_out(N, 8, 0.5, 0), [0])
+    metric = LDSMetric(bank, left_out(N, 8, 0.5, 0), [0])
     found = board(replace(it, metrics=[metric], methods=list(it.methods)[:1]))
     assert "No query has an LDS" in str(found.rows[0].figures["LDS"])
     assert any("losses of queries 0, 1, 2" in note for note in found.notes)

@@ -14,9 +14,9 @@ import headwater as hw
 from headwater.engine.errors import InputError
 from headwater.evaluation.bank import Bank, Trial
 from headwater.evaluation.brittleness import Brittleness, brittleness, median
+from headwater.evaluation.estimate import Estimate
 from headwater.evaluation.metric import Scored
 from headwater.evaluation.over_queries import mean
-from headwater.evaluation.retrieval import Estimate
 from headwater.evaluation.trainers import LoopTrainer
 from headwater.training.loop import train
 from headwater.training.recipe import Recipe

@@ -16,6 +16,7 @@ import headwater as hw
 from headwater.engine.errors import InputError
 from headwater.evaluation.answers import Greedy, answered, told
 from headwater.evaluation.bank import Bank, Trial
+from headwater.evaluation.estimate import Estimate
 from headwater.evaluation.false_attribution import (
     Attributed,
     FalseAttribution,
@@ -23,7 +24,6 @@ from headwater.evaluation.false_attribution import (
     first_of,
 )
 from headwater.evaluation.metric import Scored
-from headwater.evaluation.retrieval import Estimate
 from headwater.evaluation.trainers import LoopTrainer
 from headwater.training.loop import train
 from headwater.training.recipe import Recipe

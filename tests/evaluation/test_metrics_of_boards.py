@@ -17,12 +17,13 @@ from headwater.curvature.damping import AbsoluteDamping, RelativeDamping
 from headwater.engine.errors import InputError, NumericError
 from headwater.evaluation import leave_one_out as exact
 from headwater.evaluation.detection import DetectionMetric, detection
+from headwater.evaluation.estimate import Estimate
 from headwater.evaluation.exact import GaussNewton, of_squares
 from headwater.evaluation.lds import lds, lds_difference, summed
 from headwater.evaluation.leave_one_out import LeaveOneOut
 from headwater.evaluation.metric import Scored
 from headwater.evaluation.own_loss import OwnLoss
-from headwater.evaluation.retrieval import Estimate, RetrievalMetric
+from headwater.evaluation.retrieval import RetrievalMetric
 
 Array = np.ndarray[Any, Any]
 

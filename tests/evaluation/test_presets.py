@@ -16,6 +16,7 @@ import torch
 from headwater.cli import main
 from headwater.evaluation.bank import Bank
 from headwater.evaluation.candidates import Scoring
+from headwater.evaluation.estimate import Estimate
 from headwater.evaluation.presets import (
     common,
     digits,
@@ -26,7 +27,6 @@ from headwater.evaluation.presets import (
     small_lm,
 )
 from headwater.evaluation.presets.common import Asked
-from headwater.evaluation.retrieval import Estimate
 from headwater.evidence.lexical import BM25
 
 FEW = {

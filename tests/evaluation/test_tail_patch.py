@@ -15,9 +15,9 @@ import torch
 
 import headwater as hw
 from headwater.engine.errors import InputError, NumericError
+from headwater.evaluation.estimate import Estimate
 from headwater.evaluation.metric import Scored
 from headwater.evaluation.patches import Patches
-from headwater.evaluation.retrieval import Estimate
 from headwater.evaluation.tail_patch import TailPatch
 from headwater.training.first_moment import AdamState
 from headwater.training.one_step import Step, Stepper

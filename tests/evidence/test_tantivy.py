@@ -53,6 +53,13 @@ def index_of(texts: Sequence[str], folder: Path | None = None) -> hw.Index:
     return hw.Index.build(folder, Texts(), rows(texts), None, hw.Plan(shard_rows=4))
 
 
+def put(path: Path, content: bytes) -> None:
+    """Write a file anew: an earlier reader maps the old one, and dies if it shrinks."""
+    fresh = path.with_name(path.name + ".fresh")
+    fresh.write_bytes(content)
+    fresh.replace(path)
+
+
 def terms(text: str, stop: frozenset[str] = frozenset()) -> list[str]:
     stemmer = Stemmer.Stemmer("english")
     words = re.findall(r"[^\W_]+", text.lower())
@@ -310,7 +317,7 @@ def test_another_corpus_or_damage_is_nothing_to_add_to(tmp_path: Path, read: lis
     index = index_of(TEXTS, tmp_path / "i")
     scores(index, "Lima")
     path = next((store_of(index) / "tantivy").glob("*.idx"))
-    path.write_bytes(b"\xff" * 8 + path.read_bytes()[8:])  # as long as before
+    put(path, b"\xff" * 8 + path.read_bytes()[8:])  # as long as before
     index.append(rows(NEW, first=len(TEXTS)))
     read.clear()
     assert np.allclose(scores(index, "Lima"), naive([*TEXTS, *NEW], "Lima"), rtol=1e-4)
@@ -329,7 +336,7 @@ def test_what_is_left_of_a_build_must_be_readable(tmp_path: Path, read: list[str
     for name, change in (("meta.json", b"{"), ("*.term", b"\xff" * 8), ("*.fast", b"")):
         (folder / "record.json").unlink()  # as in one that was stopped
         (path,) = (folder / "tantivy").glob(name)
-        path.write_bytes(change)
+        put(path, change)
         read.clear()
         assert np.array_equal(scores(index, "Lima"), right)
         assert len(read) == len(TEXTS)
@@ -380,14 +387,14 @@ def test_damaged_files_are_named_or_made_again(tmp_path: Path, read: list[str]) 
     def damaged(pattern: str, change: Any) -> None:
         (path,) = (folder / "tantivy").glob(pattern)
         whole = path.read_bytes()
-        path.write_bytes(change(whole))
+        put(path, change(whole))
         assert len(whole) == path.stat().st_size
         try:
             with pytest.raises(DamageError, match=f"tantivy is damaged; .* Remove {folder}"):
                 Tantivy().top(index, "Lima")
             assert damaged_stores(index.path) == [f"lexical/{folder.name}/tantivy/{path.name}"]
         finally:
-            path.write_bytes(whole)
+            put(path, whole)
 
     damaged("meta.json", lambda b: b"[" + b[1:])
     damaged("meta.json", lambda b: b.replace(b'"max_doc": 9', b'"max_doc": 8'))
@@ -396,7 +403,7 @@ def test_damaged_files_are_named_or_made_again(tmp_path: Path, read: list[str]) 
     damaged("*.idx", lambda b: b[:-4] + b"\xff" * 4)
     for name in ("*.idx", "meta.json", ".managed.json"):  # cut short: made again
         path = next((folder / "tantivy").glob(name))
-        path.write_bytes(path.read_bytes()[:-3])
+        put(path, path.read_bytes()[:-3])
         read.clear()
         assert np.array_equal(scores(index, "Lima"), right)
         assert len(read) == len(TEXTS)

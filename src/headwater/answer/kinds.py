@@ -21,7 +21,7 @@ from headwater.methods.scoring import scores
 
 if TYPE_CHECKING:
     from headwater.answer.answer import Evidence
-    from headwater.evidence.spans import Span
+    from headwater.evidence.span import Span
     from headwater.index.index import Index
     from headwater.index.selection import Mask
     from headwater.tasks.query import Query

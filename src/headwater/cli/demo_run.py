@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwater.engine.errors import InputError
+from headwater.engine.threads import one_thread
 
 if TYPE_CHECKING:
     from headwater.answer.answer import Answer
@@ -92,7 +93,7 @@ def run_demo(folder: Path, setting: Setting, say: Callable[[str], None]) -> Demo
     Raises:
         InputError: when the country is unknown or the facts cannot be made.
     """
-    with _one_thread():
+    with one_thread():
         return _run(folder, setting, say)
 
 
@@ -203,19 +204,6 @@ def verdict(demo: Demo) -> str:
         f"The model still gives the answer without the {count} examples that were found: it has "
         f"other sources, or they were not the right ones. {caveat}"
     )
-
-
-@contextmanager
-def _one_thread() -> Generator[None]:
-    """A model this small is slower on several threads, and the same bits come out everywhere."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ def methods(
     json: o.Json = False,
 ) -> None:
     """List the methods: what each needs and costs, its unit, whether its scores may be summed."""
-    from headwater.evidence.rankers import METHODS, required
+    from headwater.evidence.rankers import METHODS, required, takes
 
     if name is not None:
         _one(name, as_json=json)
@@ -36,6 +36,7 @@ def methods(
             "needs": method.needs,
             "costs": method.costs,
             "options": required(name),
+            "may take": [one for one in OWN if takes(name, one) and one not in required(name)],
         }
         for name, method in METHODS.items()
     ]
@@ -81,13 +82,16 @@ def _said(method: Any, attribute: str, otherwise: str) -> str:
 
 def _show(rows: list[dict[str, Any]]) -> None:
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
-    for column in ("--method", "what", "unit", "summed", "needs", "costs"):
+    table.add_column("--method", no_wrap=True)
+    for column in ("what", "unit", "summed", "needs", "costs"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        asked = " ".join([row["name"], *(f"--{one} FOLDER" for one in row["options"])])
+        flags = [OWN[one] for one in row["options"]] + [f"[{OWN[one]}]" for one in row["may take"]]
+        asked = escape("\n".join([row["name"], *flags]))
         says = "influence" if row["influence"] else "likeness"
         sums = "yes" if row["additive"] else "no"
         table.add_row(

@@ -16,10 +16,10 @@ import numpy as np
 
 from headwater.engine.bootstrap import RESAMPLES
 from headwater.engine.errors import InputError
+from headwater.evaluation.estimate import Estimate
 from headwater.evaluation.lds import correlations
 from headwater.evaluation.metric import Figures, Scored
 from headwater.evaluation.over_queries import mean, rankings
-from headwater.evaluation.retrieval import Estimate
 
 Array = np.ndarray[Any, Any]
 

@@ -29,6 +29,7 @@ import numpy as np
 from headwater.engine.errors import DamageError, InputError
 from headwater.engine.files import locked, make_folder, read_json, sweep, write_json
 from headwater.engine.progress import Progress
+from headwater.engine.threads import one_thread
 
 Kind = Literal["resampled", "fixed"]
 Array = np.ndarray[Any, Any]
@@ -207,7 +208,7 @@ class Bank:
         with locked(path.with_suffix(".lock"), "An entry of the bank", wait=True):
             if self._known(trial, measure) is None:
                 clock = time.perf_counter()
-                with _one_thread():
+                with one_thread():
                     found = self._measured(trial)
                 held, names = self._held(path), self.trainer.asked()
                 for one, values in found.items():
@@ -256,19 +257,6 @@ def _in_process(job: tuple[Trial, str]) -> Trial | None:
     except Exception:  # whatever it is: the parent runs into it again, and raises it
         return job[0]
     return None
-
-
-@contextmanager
-def _one_thread() -> Generator[None]:
-    """torch on one thread: sums then do not depend on how many processes run."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _told(trial: Trial) -> dict[str, Any]:

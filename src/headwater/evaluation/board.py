@@ -20,8 +20,8 @@ from headwater.engine.files import read_json, write_json
 from headwater.engine.progress import Progress
 from headwater.evaluation.board_checks import check
 from headwater.evaluation.candidates import Candidate, Cost, Outcome, Scoring, code, hashed, same
+from headwater.evaluation.estimate import Estimate
 from headwater.evaluation.metric import Figures, Metric, Scored
-from headwater.evaluation.retrieval import Estimate
 
 if TYPE_CHECKING:
     from headwater.corpus.corpus import Corpus
@@ -319,20 +319,20 @@ def _metric_notes(setting: Setting) -> list[str]:
     """What the metrics have to say, which may need the whole bank; kept as the figures are."""
     made: list[str] = []
     for metric in setting.metrics:
-        notes: Any = getattr(metric, "notes", None)
-        if not callable(notes):
+        notes: Callable[[], list[str]] | None = getattr(metric, "notes", None)
+        if notes is None:
             continue
         told = {**_told(setting, metric), "what": "notes"}
         path = setting.cache / "figures" / f"{hashed(told)}.json"
         kept = _kept(path)
         if kept is None:
             try:
-                kept = list(notes())
+                kept = notes()
             except HeadwaterError as error:
                 made.append(f"{metric.name}: {error}")
                 continue
             write_json(path, kept)
-        made += [str(note) for note in kept]
+        made += kept
     return made
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from headwater.engine.bootstrap import RESAMPLES
 from headwater.evaluation.bank import Bank, Trial
+from headwater.evaluation.estimate import Estimate
 from headwater.evaluation.metric import Figures, Scored
 from headwater.evaluation.over_queries import (
     checked_ks,
@@ -30,7 +31,6 @@ from headwater.evaluation.over_queries import (
     mean,
     rankings,
 )
-from headwater.evaluation.retrieval import Estimate
 
 Array = np.ndarray[Any, Any]
 

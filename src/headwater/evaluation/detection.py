@@ -16,21 +16,12 @@ import numpy as np
 
 from headwater.engine.bootstrap import RESAMPLES, interval
 from headwater.engine.errors import InputError
+from headwater.evaluation.estimate import Estimate
 from headwater.evaluation.metric import Figures, Scored
-from headwater.evaluation.retrieval import Estimate
 
 Array = np.ndarray[Any, Any]
 
 INSPECTED = 0.1  # of the rows, best scores first: how many of those looked for are among them
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A figure with the ends of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -44,9 +35,9 @@ class Detection:
         rows, wanted: how many took part, and how many of them were looked for.
     """
 
-    auroc: Measured
-    auprc: Measured
-    found: Measured
+    auroc: Estimate
+    auprc: Estimate
+    found: Estimate
     rows: int
     wanted: int
 
@@ -88,7 +79,7 @@ def detection(
     draws = np.stack([np.mean(again(), axis=0) for _ in range(resamples)])
     low, high = interval(draws)
     auroc, auprc, found = (
-        Measured(float(v), float(a), float(b)) for v, a, b in zip(values, low, high, strict=True)
+        Estimate(float(v), float(a), float(b)) for v, a, b in zip(values, low, high, strict=True)
     )
     wanted_rows = sum(len(mine) for mine, _ in searches)
     rows = wanted_rows + sum(len(others) for _, others in searches)
@@ -172,8 +163,8 @@ class DetectionMetric:
             own = scored.own()
             for share in self.shares:
                 found = detection(own, self.wanted, inspected=share, **how)
-                made["AUROC"] = _estimate(found.auroc)
-                made[_found(share)] = _estimate(found.found)
+                made["AUROC"] = found.auroc
+                made[_found(share)] = found.found
         except InputError as error:
             return dict.fromkeys(self.columns, str(error))
         return made
@@ -191,7 +182,3 @@ class DetectionMetric:
 
 def _found(share: float) -> str:
     return f"found in {share:.0%}"
-
-
-def _estimate(one: Measured) -> Estimate:
-    return Estimate(one.value, one.low, one.high)

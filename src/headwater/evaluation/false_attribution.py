@@ -24,10 +24,10 @@ from headwater.engine.bootstrap import RESAMPLES
 from headwater.engine.errors import InputError
 from headwater.evaluation.answers import answered
 from headwater.evaluation.bank import Bank, Kind, Trial
+from headwater.evaluation.estimate import Estimate
 from headwater.evaluation.metric import Figures, Scored
 from headwater.evaluation.over_queries import checked_seeds, counts, ends, mean
 from headwater.evaluation.reranking import rank_all
-from headwater.evaluation.retrieval import Estimate
 from headwater.evidence.random_scores import digest
 from headwater.methods.method import Method
 

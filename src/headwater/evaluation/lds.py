@@ -24,8 +24,8 @@ from scipy.stats import rankdata
 from headwater.engine.bootstrap import RESAMPLES, interval
 from headwater.engine.errors import InputError
 from headwater.evaluation.bank import Bank, Kind, Trial
+from headwater.evaluation.estimate import Estimate
 from headwater.evaluation.metric import Figures, Scored
-from headwater.evaluation.retrieval import Estimate
 
 Array = np.ndarray[Any, Any]
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from headwater.engine.bootstrap import RESAMPLES
 from headwater.engine.errors import InputError, NumericError
+from headwater.evaluation.estimate import Estimate
 from headwater.evaluation.metric import Figures, Scored
 from headwater.evaluation.over_queries import mean
-from headwater.evaluation.retrieval import Estimate
 
 Array = np.ndarray[Any, Any]
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from headwater.evaluation.retrieval import Estimate
+from headwater.evaluation.estimate import Estimate
 
 Array = np.ndarray[Any, Any]
 Figures = Mapping[str, Estimate | str]  # by column; a str says why there is no figure

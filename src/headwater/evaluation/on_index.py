@@ -19,7 +19,7 @@ from headwater.engine.files import make_folder
 from headwater.engine.memory import PeakMemory, resident
 from headwater.evaluation.board import Board, Setting, board
 from headwater.evaluation.candidates import Candidate, Cost, Outcome, size
-from headwater.evaluation.measures import Means, measures
+from headwater.evaluation.named_metrics import Means, named_metrics
 from headwater.evaluation.retraining import documents_of
 from headwater.methods.scoring import scores, self_influence
 
@@ -84,7 +84,7 @@ def index_board(
     Args:
         index: with its model. items: what is asked, with gold ids where they are known.
         methods: by the names of their rows.
-        metrics: names in `measures.METRICS`; None = all that cost no training.
+        metrics: names in `named_metrics.METRICS`; None = all that cost no training.
         cache: folder that keeps figures and retrained models' losses.
         run, base: of the training, for metrics that train again.
         wanted: COLUMN, VALUE of rows to be detected by self-influence.
@@ -99,7 +99,7 @@ def index_board(
     folder = Path(cache).resolve()
     make_folder(folder)
     means = Means(index, items, methods, folder, run, base, wanted, **options)
-    columns = measures(metrics, means)
+    columns = named_metrics(metrics, means)
     rows = [
         Candidate(name, method.title, partial(_same, method)) for name, method in methods.items()
     ]

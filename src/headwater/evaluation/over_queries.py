@@ -20,8 +20,8 @@ import numpy as np
 from headwater.engine.bootstrap import COVERAGE, RESAMPLES
 from headwater.engine.errors import InputError
 from headwater.evaluation.bank import Bank
+from headwater.evaluation.estimate import Estimate
 from headwater.evaluation.reranking import lots as of_names
-from headwater.evaluation.retrieval import Estimate
 
 Array = np.ndarray[Any, Any]
 

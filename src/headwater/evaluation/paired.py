@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from headwater.engine.bootstrap import interval, redrawn
-from headwater.evaluation.retrieval import Estimate
+from headwater.evaluation.estimate import Estimate
 
 Array = np.ndarray[Any, Any]
 

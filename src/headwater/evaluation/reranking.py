@@ -24,9 +24,10 @@ import numpy as np
 
 from headwater.engine.errors import InputError
 from headwater.engine.progress import Progress
+from headwater.evaluation.estimate import Estimate
 from headwater.evaluation.paired import paired_difference
 from headwater.evaluation.query_sets import QueryItem
-from headwater.evaluation.retrieval import Estimate, Retrieval, retrieval
+from headwater.evaluation.retrieval import Retrieval, retrieval
 
 if TYPE_CHECKING:
     from headwater.index.index import Index

@@ -15,22 +15,10 @@ import numpy as np
 
 from headwater.engine.bootstrap import interval, redrawn
 from headwater.engine.errors import InputError
+from headwater.evaluation.estimate import Estimate
 
 if TYPE_CHECKING:
     from headwater.evaluation.metric import Figures, Scored
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over queries with its 95 % bootstrap interval, `low` to `high`."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        """Such as "0.83 (0.75 to 0.90)"."""
-        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ import numpy as np
 
 from headwater.engine.bootstrap import RESAMPLES
 from headwater.engine.errors import InputError
+from headwater.evaluation.estimate import Estimate
 from headwater.evaluation.metric import Figures, Scored
 from headwater.evaluation.over_queries import mean, rankings
 from headwater.evaluation.patches import Patches, require_probability
-from headwater.evaluation.retrieval import Estimate
 from headwater.evidence.random_scores import digest
 from headwater.index.index import Index
 

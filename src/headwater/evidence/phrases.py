@@ -151,7 +151,7 @@ class PhraseIndex(ABC):
             mine = chosen[(chosen >= 0) & (chosen < count)]
             chosen = chosen - count
             if len(mine):
-                found += shard.matches(_picked(shard, interval, among, mine, in_order=in_order))
+                found += shard.matches(shard.picked(*interval, among, mine, in_order=in_order))
         return found
 
     def longest_match(self, tokens: Tokens) -> tuple[int, int]:
@@ -393,25 +393,3 @@ class PhraseIndex(ABC):
 def _check_limit(limit: int | None) -> None:
     if limit is not None and limit < 0:
         raise InputError("There is no such number of places", expected="0 or more", found=limit)
-
-
-def _picked(
-    shard: Shard, interval: tuple[int, int], among: Mask | None, numbers: Array, *, in_order: bool
-) -> Array:
-    """Places in the text, ascending, of the occurrences with these numbers (ascending).
-
-    Args:
-        in_order: they are counted as they stand in the text; else as their suffixes are sorted.
-    """
-    if in_order:
-        return np.sort(np.concatenate(list(shard.places(*interval, among))))[numbers]
-    if among is None:  # the number is the rank: no other place is read
-        ranks = interval[0] + numbers
-        return np.sort(
-            np.concatenate([shard.suffixes.positions(rank, rank + 1) for rank in ranks.tolist()])
-        )
-    parts: list[Array] = []
-    for block in shard.places(*interval, among):
-        parts.append(block[numbers[(numbers >= 0) & (numbers < len(block))]])
-        numbers = numbers - len(block)
-    return np.sort(np.concatenate(parts))

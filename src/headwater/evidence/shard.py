@@ -64,6 +64,27 @@ class Shard:
                 found = found[among[self._numbers(found) + self.first]]
             yield found
 
+    def picked(
+        self, low: int, high: int, among: Mask | None, numbers: Array, *, in_order: bool
+    ) -> Array:
+        """Those of these places with these numbers (ascending), ascending.
+
+        Args:
+            in_order: they are counted as they stand in the text; else as their suffixes are sorted.
+        """
+        if in_order:
+            return np.sort(np.concatenate(list(self.places(low, high, among))))[numbers]
+        if among is None:  # the number is the rank: no other place is read
+            ranks = (low + numbers).tolist()
+            return np.sort(
+                np.concatenate([self.suffixes.positions(rank, rank + 1) for rank in ranks])
+            )
+        parts: list[Array] = []
+        for block in self.places(low, high, among):
+            parts.append(block[numbers[(numbers >= 0) & (numbers < len(block))]])
+            numbers = numbers - len(block)
+        return np.sort(np.concatenate(parts))
+
     def _numbers(self, positions: Array) -> Array:
         """Which documents places in the text are in, counted within the shard."""
         return np.searchsorted(self.starts, positions * self.unit, side="right") - 1

@@ -11,7 +11,7 @@ once for each block, with a running mean and variance in between.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Part = tuple[list["Chunk"], Array]  # a batch and the positions of its documents
-Gradient = Callable[["Batch"], tuple[Array, torch.Tensor]]  # rows [n], gradients [n, dimensions]
 
 MEMORY = 256 << 20  # bytes of running means and variances
 TOKENS = 1024  # of a batch, at most

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headwater.evaluation.board import Board, Finding, Row
-from headwater.evaluation.retrieval import Estimate
+from headwater.evaluation.estimate import Estimate
 from headwater.report.figures import size
 from headwater.report.words import printable
 

@@ -17,7 +17,7 @@ import numpy as np
 from headwater.engine.errors import InputError
 from headwater.engine.files import write_atomic
 from headwater.evaluation.board import Board, Row
-from headwater.evaluation.retrieval import Estimate
+from headwater.evaluation.estimate import Estimate
 from headwater.report.words import printable
 
 INK, DIM, GROUND, LINE = "#1f2328", "#667079", "#fdfdfc", "#d9dcdf"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headwater.evaluation.retrieval import Estimate
+from headwater.evaluation.estimate import Estimate
 from headwater.report.words import printable
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from headwater.evaluation.board import Board
-from headwater.evaluation.retrieval import Estimate
+from headwater.evaluation.estimate import Estimate
 from headwater.report.board import (
     COSTS,
     best_of,

@@ -11,8 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from headwater.evaluation.estimate import Estimate
 from headwater.evaluation.reranking import METRICS, Compared, Comparison
-from headwater.evaluation.retrieval import Estimate
 from headwater.report.words import printable
 
 INFLATED = (

@@ -260,7 +260,7 @@ class CausalLM(Task):
             if self._can_fuse():
                 hidden = self._hidden(batch["input_ids"])[rows, columns]
                 head = self._network.get_output_embeddings()
-                drawn = draw_labels(hidden, head.weight, _bias(head), uniform)
+                drawn = draw_labels(hidden, head.weight, getattr(head, "bias", None), uniform)
             else:
                 logits = self.model(input_ids=batch["input_ids"], use_cache=False).logits
                 drawn = draw_labels(logits[rows, columns], None, None, uniform)
@@ -292,7 +292,9 @@ class CausalLM(Task):
         if self._can_fuse():
             hidden = self._hidden(batch["input_ids"])[rows, columns]
             head = self._network.get_output_embeddings()
-            loss, rest = head_loss(hidden, head.weight, _bias(head), wanted, margin=margin)
+            loss, rest = head_loss(
+                hidden, head.weight, getattr(head, "bias", None), wanted, margin=margin
+            )
         else:
             logits = self.model(input_ids=batch["input_ids"], use_cache=False).logits
             loss, rest = logits_loss(logits[rows, columns], wanted, margin=margin)
@@ -341,7 +343,7 @@ class CausalLM(Task):
             handle.remove()
         if len(passed) != 1 or not torch.equal(passed[0].float(), logits):
             return False
-        fused = torch.nn.functional.linear(hidden, head.weight, _bias(head)).float()
+        fused = torch.nn.functional.linear(hidden, head.weight, getattr(head, "bias", None)).float()
         error = (logits - fused).norm() / logits.norm().clamp(min=1e-12)
         return bool(error < PROBE_TOLERANCE)
 
@@ -384,10 +386,6 @@ def _inner(model: Any) -> Any:
     """The transformers model itself, behind a PEFT wrapper if there is one."""
     base = getattr(model, "get_base_model", None)
     return unwrap(base()) if base is not None else model
-
-
-def _bias(head: Any) -> Any:
-    return getattr(head, "bias", None)
 
 
 def _window(network: Any, asked: int | None) -> int:

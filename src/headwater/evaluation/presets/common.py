@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -13,10 +12,11 @@ import numpy as np
 
 from headwater.engine.errors import HeadwaterError, InputError
 from headwater.engine.files import read_json, write_json
+from headwater.engine.threads import one_thread
 from headwater.evaluation.board import Finding
 from headwater.evaluation.candidates import hashed, same
+from headwater.evaluation.estimate import Estimate
 from headwater.evaluation.metric import Figures, Scored
-from headwater.evaluation.retrieval import Estimate
 from headwater.training.loop import train
 from headwater.training.run import TrainingRun
 
@@ -98,19 +98,6 @@ def _named(
     return [one for one in items if one.name in wanted]
 
 
-@contextmanager
-def one_thread() -> Generator[None]:
-    """torch on one thread, as a bank trains: the same weights on any number of cores."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def trained_once(
     task: Task, corpus: Corpus, recipe: Recipe, cache: Path
 ) -> tuple[TrainingRun, float]:
@@ -154,13 +141,6 @@ def _whole(folder: Path, done: Path) -> bool:
 def initial_state(task: Task) -> dict[str, Any]:
     """A copy of the task's present weights."""
     return {name: value.detach().clone() for name, value in task.model.state_dict().items()}
-
-
-def left_out(documents: int, trials: int, share: float, seed: int) -> list[tuple[int, ...]]:
-    """For each trial positions drawn without replacement, ascending."""
-    random = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, documents))))
-    count = max(1, round(share * documents))
-    return [tuple(sorted(random.permutation(documents)[:count].tolist())) for _ in range(trials)]
 
 
 def figure(figures: Mapping[str, Figures], method: str, column: str) -> Estimate | None:

@@ -26,6 +26,7 @@ from headwater.evaluation.lds import LDSMetric
 from headwater.evaluation.own_loss import OwnLoss
 from headwater.evaluation.presets import common as c
 from headwater.evaluation.removal import Removal
+from headwater.evaluation.subsets import left_out
 from headwater.evaluation.trainers import LoopTrainer
 from headwater.evidence.random_scores import Random
 from headwater.gradients.features import Features
@@ -208,7 +209,7 @@ def setting(asked: Asked) -> Setting:
 
 
 def _metrics(asked: Asked, sizes: Sizes, bank: Bank, flipped: Array) -> list[Metric]:
-    halves = c.left_out(len(flipped), sizes.subsets, 0.5, asked.seed)
+    halves = left_out(len(flipped), sizes.subsets, 0.5, asked.seed)
     seeds = range(asked.seed, asked.seed + sizes.seeds)
     return [
         LDSMetric(bank, halves, seeds, seed=asked.seed),

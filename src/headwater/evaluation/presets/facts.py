@@ -31,6 +31,7 @@ from headwater.training.small_lm import DEMO_RECIPE, small_lm
 if TYPE_CHECKING:
     from headwater.evaluation.metric import Figures, Metric, Scored
     from headwater.evaluation.presets.common import Asked
+    from headwater.training.recipe import Recipe
     from headwater.training.run import TrainingRun
 
 RELATION = "capital"
@@ -74,6 +75,7 @@ class Facts:
     queries: list[Query]
     gold: list[tuple[str, ...]]
     held_out: list[Query]
+    recipe: Recipe
     run: TrainingRun
     seconds: float
     initial: Mapping[str, Any]
@@ -98,17 +100,16 @@ def learnt(asked: Asked, sizes: Sizes) -> Facts:
     queries = [Query(one.prompt, one.completion, name=one.gold[0]) for one in chosen]
     held_out = [Query(one.prompt, one.completion, name=one.gold[0]) for one in rest]
     gold = [one.gold for one in chosen]
-    return Facts(task, corpus, queries, gold, held_out, run, seconds, initial)
+    return Facts(task, corpus, queries, gold, held_out, recipe, run, seconds, initial)
 
 
 def setting(asked: Asked) -> Setting:
     """The setting of the board."""
     sizes = TINY if asked.tiny else FULL
     it = learnt(asked, sizes)
-    trained = Trained(it.task, it.run, it.initial, asked.seed, None, it.held_out)
+    trained = Trained(it.task, it.recipe, it.run, it.initial, asked.seed, None, it.held_out)
     methods = [one for one in lm_methods(trained) if one.name not in NOT_HERE]
     metrics = asked.chosen_metrics(_metrics(asked, sizes, it))
-    assert it.run.recipe is not None
     return Setting(
         "facts",
         _told(asked, sizes, it),
@@ -118,7 +119,7 @@ def setting(asked: Asked) -> Setting:
         it.queries,
         asked.chosen_methods(methods, lm_controls(asked.seed)),
         metrics,
-        {"recipe": it.run.recipe.to_json()},
+        {"recipe": it.recipe.to_json()},
         it.seconds,
         next(iter(metrics[0].columns)),
         partial(_findings, sizes),
@@ -127,14 +128,13 @@ def setting(asked: Asked) -> Setting:
 
 def _metrics(asked: Asked, sizes: Sizes, it: Facts) -> list[Metric]:
     ids = [document.id for document in it.corpus.documents()]
-    assert it.run.recipe is not None
     patch = TailPatch(
         it.task, it.corpus, next_step(it.run, it.task), it.queries, sizes.patched, gold=it.gold,
         cache=asked.cache / "patches", seed=asked.seed,
     )  # fmt: skip
     shown = [f"tail-patch@{sizes.patched} ({POINTS})"]
     shown += [f"tail-patch@{sizes.patched} less random ({unit})" for unit in (POINTS, NATS)]
-    trainer = LoopTrainer(_untrained(it), it.corpus, it.run.recipe, it.queries)
+    trainer = LoopTrainer(_untrained(it), it.corpus, it.recipe, it.queries)
     bank = Bank(asked.cache / "bank", trainer, asked.workers)
     removal = Removal(bank, [asked.seed], [sizes.k], draws=4, seed=asked.seed)
     return [
@@ -154,7 +154,6 @@ def _untrained(it: Facts) -> CausalLM:
 
 
 def _told(asked: Asked, sizes: Sizes, it: Facts) -> dict[str, Any]:
-    recipe = it.run.recipe
     return {
         "preset": "facts",
         "scale": asked.scale,
@@ -162,7 +161,7 @@ def _told(asked: Asked, sizes: Sizes, it: Facts) -> dict[str, Any]:
         "data": f"the demo's facts (countryinfo), {it.corpus.count()} sentences",
         "model": f"Llama, layers {sizes.layers}, width {sizes.width}, vocabulary {sizes.vocab}, "
         f"{sum(p.numel() for p in it.task.model.parameters()):,} parameters",
-        "training": None if recipe is None else recipe.to_json(),
+        "training": it.recipe.to_json(),
         "queries": f"{len(it.queries)} of relation {RELATION}; gold: all sentences that state it",
         "held out": f"{len(it.held_out)} other queries of the template, for TrackStar",
         "tail patch": f"one step on each of the {sizes.patched} best",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from headwater.tasks.query import Query
     from headwater.tasks.task import Task
+    from headwater.training.recipe import Recipe
     from headwater.training.run import TrainingRun
 
 ALONG, STATE, START = "checkpoints", "optimizer state", "initial weights"
@@ -51,12 +52,14 @@ class Trained:
     """A training that methods are told of.
 
     Args:
-        task: at its end. run: with checkpoints and Adam's states. initial: weights before it.
+        task: at its end. recipe: how it was trained. run: with checkpoints and Adam's states.
+        initial: weights before it.
         seed: of the methods. magic: queries that MAGIC scores. held_out: queries of the same
             template, for TrackStar's task Hessian; None = it is not told of any.
     """
 
     task: Task
+    recipe: Recipe
     run: TrainingRun
     initial: Mapping[str, Any]
     seed: int
@@ -78,8 +81,7 @@ def lm_methods(told: Trained) -> list[Candidate]:
         stepped = (STATE, "held-out queries")
 
     def magic() -> MAGIC:
-        assert run.recipe is not None
-        return MAGIC(run.recipe, initial=dict(told.initial))
+        return MAGIC(told.recipe, initial=dict(told.initial))
 
     def source() -> SOURCE:
         return SOURCE(run, optimizer="adam", parameters=every_linear, seed=seed)

@@ -17,10 +17,11 @@ import numpy as np
 
 from headwater.evaluation.agreement import Agreement
 from headwater.evaluation.board import Board, Finding, Row, Setting, board
+from headwater.evaluation.estimate import Estimate
 from headwater.evaluation.presets import common as c
 from headwater.evaluation.presets import facts
 from headwater.evaluation.presets.lm_methods import Trained, lm_controls, lm_methods
-from headwater.evaluation.retrieval import Estimate, RetrievalMetric
+from headwater.evaluation.retrieval import RetrievalMetric
 
 if TYPE_CHECKING:
     from headwater.evaluation.metric import Figures
@@ -75,13 +76,12 @@ def _cell(asked: Asked, layers: int, width: int, epochs: int) -> tuple[Board, Es
     """The board of one model, and how likely it makes the right answers."""
     sizes = facts.TINY if asked.tiny else facts.FULL
     it = facts.learnt(asked, replace(sizes, layers=layers, width=width, epochs=epochs))
-    trained = Trained(it.task, it.run, it.initial, asked.seed, None, it.held_out)
+    trained = Trained(it.task, it.recipe, it.run, it.initial, asked.seed, None, it.held_out)
     methods = [one for one in lm_methods(trained) if one.name in ASKED]
     ids = [document.id for document in it.corpus.documents()]
-    assert it.run.recipe is not None
     made = Setting(
         "scaling",
-        {"layers": layers, "width": width, "training": it.run.recipe.to_json()},
+        {"layers": layers, "width": width, "training": it.recipe.to_json()},
         asked.cache,
         it.task,
         it.corpus,
@@ -91,7 +91,7 @@ def _cell(asked: Asked, layers: int, width: int, epochs: int) -> tuple[Board, Es
             RetrievalMetric(ids, it.gold, k=CUT, seed=asked.seed),
             c.AgreementWith("bm25", "BM25", partial(Agreement, k=CUT, seed=asked.seed)),
         ],
-        {"recipe": it.run.recipe.to_json()},
+        {"recipe": it.recipe.to_json()},
         it.seconds,
     )
     return board(made), _answered(it, asked.seed)

@@ -27,6 +27,7 @@ from headwater.evaluation.board import Finding, Setting
 from headwater.evaluation.lds import LDSMetric
 from headwater.evaluation.presets import common as c
 from headwater.evaluation.presets.lm_methods import Trained, lm_controls, lm_methods
+from headwater.evaluation.subsets import left_out
 from headwater.evaluation.trainers import LoopTrainer
 from headwater.tasks.causal_lm import CausalLM
 from headwater.tasks.query import Query
@@ -145,7 +146,7 @@ def setting(asked: Asked) -> Setting:
     run, seconds = c.trained_once(task, corpus, recipe, asked.cache)
     trainer = LoopTrainer(task, corpus, recipe, queries, partial(_begun, model))
     metrics = asked.chosen_metrics(_metrics(asked, sizes, trainer))
-    trained = Trained(task, run, initial, asked.seed, sizes.magic)
+    trained = Trained(task, recipe, run, initial, asked.seed, sizes.magic)
     return Setting(
         "small-lm",
         _told(asked, sizes, recipe, train_on, model),
@@ -184,8 +185,8 @@ def _begun(model: Any, seed: int) -> Mapping[str, Any]:
 
 def _metrics(asked: Asked, sizes: Sizes, trainer: LoopTrainer) -> list[Metric]:
     bank = Bank(asked.cache / "bank", trainer, asked.workers)
-    halves = c.left_out(sizes.passages, sizes.subsets, 0.5, asked.seed)
-    few = c.left_out(sizes.passages, sizes.fixed, FIXED_SHARE, asked.seed + 1)
+    halves = left_out(sizes.passages, sizes.subsets, 0.5, asked.seed)
+    few = left_out(sizes.passages, sizes.fixed, FIXED_SHARE, asked.seed + 1)
     seeds = range(asked.seed, asked.seed + sizes.seeds)
     return [
         LDSMetric(bank, halves, seeds, seed=asked.seed),

@@ -23,10 +23,10 @@ from headwater.evaluation.detection import DetectionMetric
 from headwater.evaluation.false_attribution import FalseAttribution, Rule
 from headwater.evaluation.lds import LDSMetric
 from headwater.evaluation.metric import Metric
-from headwater.evaluation.presets.common import left_out
 from headwater.evaluation.removal import Removal
 from headwater.evaluation.retraining import trainer_of_run
 from headwater.evaluation.retrieval import RetrievalMetric
+from headwater.evaluation.subsets import left_out
 from headwater.evaluation.tail_patch import TailPatch
 from headwater.methods.magic import MAGICOfRun
 from headwater.methods.scoring import scores
@@ -83,16 +83,15 @@ class Means:
         Raises:
             InputError: without a run and the weights before it.
         """
-        run, base = self._training("train again")
+        run, base = self.training("train again")
         return Bank(self.cache, trainer_of_run(self.index, self.queries, run, base), self.workers)
 
-    def magic(self) -> Agreement:
-        """Agreement with MAGIC's scores."""
-        run, base = self._training("find MAGIC's scores")
-        gold = scores(self.index, self.queries, method=MAGICOfRun(run, base))
-        return Agreement(gold, min(10, len(self.index) - 1), seed=self.seed)
+    def training(self, what: str) -> tuple[TrainingRun, Place]:
+        """The run and the weights before it.
 
-    def _training(self, what: str) -> tuple[TrainingRun, Place]:
+        Raises:
+            InputError: where one is lacking, naming `what` cannot be done.
+        """
         if self.run is None or self.base is None:
             lacking = "run" if self.run is None else "base"
             raise InputError(
@@ -180,6 +179,12 @@ def _false(means: Means) -> Metric:
     return FalseAttribution(means.bank, means.queries, rules, means.index, seed=means.seed)
 
 
+def _magic(means: Means) -> Metric:
+    run, base = means.training("find MAGIC's scores")
+    gold = scores(means.index, means.queries, method=MAGICOfRun(run, base))
+    return Agreement(gold, min(10, len(means.index) - 1), seed=means.seed)
+
+
 METRICS: dict[str, tuple[str, Callable[[Means], Metric]]] = {
     "retrieval": ("queries with gold ids", _retrieval),
     "tail-patch": ("the model", _tail_patch),
@@ -189,11 +194,11 @@ METRICS: dict[str, tuple[str, Callable[[Means], Metric]]] = {
     "removal": ("a run and the base model", _removal),
     "brittleness": ("a run and the base model", _brittleness),
     "false-attribution": ("a run and the base model", _false),
-    "magic": ("a run and the base model", lambda means: means.magic()),
+    "magic": ("a run and the base model", _magic),
 }
 
 
-def measures(names: Sequence[str] | None, means: Means) -> list[Metric]:
+def named_metrics(names: Sequence[str] | None, means: Means) -> list[Metric]:
     """The metrics of these names; None = all that cost no training.
 
     Raises:
