@@ -1,7 +1,8 @@
 # From a fresh clone with Python 3.11 or later and make alone: everything else is installed into .venv.
 #   make demo    a small model trained before your eyes, asked, and proved by training without
 #   make test    the checks, then the tests
-#   make check   ruff, pyright (strict), import-linter
+#   make check   ruff, pyright (strict), import-linter; svelte-check, eslint and vitest for web/
+#   make web     build the interface into the package; Node is installed into .venv where there is none
 #   make venv    only install
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CODE := src tests benchmarks
 INSTALLING := installing into $(VENV), once: some minutes, and about 1.5 GB with torch
 
-.PHONY: demo test check format venv clean
+.PHONY: demo test check web format venv clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/headwater demo
@@ -24,6 +25,10 @@ check: $(VENV)/.dev-installed
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/python web/build.py --check
+
+web: $(VENV)/.dev-installed
+	$(BIN)/python web/build.py
 
 format: $(VENV)/.dev-installed
 	$(BIN)/ruff check --fix $(CODE)

@@ -54,6 +54,12 @@ def test_ranks_scores_and_percentiles_are_those_of_all_examples(
     assert answer.opponents[0].score == pytest.approx(float(scores.min()), rel=1e-4)
     assert answer.proponents[0].percentile > 90
     assert answer.opponents[0].percentile == 0
+    lie = answer.distribution
+    assert lie.edges[0] == pytest.approx(float(scores.min()), rel=1e-4)
+    assert lie.edges[-1] == pytest.approx(float(scores.max()), rel=1e-4)
+    above = sum(n for n, left in zip(lie.counts, lie.edges, strict=False) if left >= lie.edges[30])
+    assert sum(lie.counts) == len(scores)
+    assert above == np.sum(scores >= lie.edges[30])
 
 
 def test_text_and_metadata_are_the_example_s(index: hw.Index) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import shlex
 from pathlib import Path
@@ -261,3 +262,21 @@ def test_the_command_to_repeat_stands_on_one_line(hw: Command, built: Path) -> N
     (line,) = [line for line in ended.out.splitlines() if line.startswith("again: ")]
     assert line.endswith(f"'{COMPLETION * 9}'")
     assert len(line) > 120
+
+
+def test_a_page_that_needs_nothing_else(
+    hw: Command, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("ask", built, "The capital of Peru is", " Lima", "--html", tmp_path / "a.html")
+    (tmp_path / "assets").mkdir()
+    monkeypatch.setattr("headwater.engine.built.files", lambda _: tmp_path)
+    assert "make web" in hw(*asked).error
+    assert not (tmp_path / "a.html").exists()
+    page = '<title>Headwater</title><script type="application/json">%DATA%</script>'
+    (tmp_path / "assets" / "report.html").write_text(page, encoding="utf-8")
+    ended = hw(*asked, "--json")
+    assert ended.code == 0, ended.err
+    text = (tmp_path / "a.html").read_text(encoding="utf-8")
+    data = json.loads(text.split('json">')[1].removesuffix("</script>"))
+    assert data["answers"] == [ended.json]
+    assert f"<title>Headwater: {html.escape(ended.json['query'])}</title>" in text

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 import time
 
 import pytest
 
-from headwater.engine.progress import Progress, clock
+from headwater.engine.progress import Progress, clock, watching
 
 
 class Clock:
@@ -140,3 +141,45 @@ def test_a_step_inside_another_leaves_no_line(
         last = shown.getvalue().splitlines()[-1]
         assert "answering" in last
         assert not [x for x in shown.getvalue().splitlines() if "scanning  100%" in x]
+
+
+def test_a_watcher_is_told_instead_of_the_screen_and_may_stop_the_work(
+    monkeypatch: pytest.MonkeyPatch, seconds: Clock
+) -> None:
+    shown = screen(monkeypatch, terminal=False)
+    told: list[tuple[str, float]] = []
+
+    def watcher(progress: Progress) -> None:
+        told.append((progress.label, progress.done))
+        if progress.done == 3:
+            raise KeyError("enough")
+
+    with (
+        pytest.raises(KeyError, match="enough"),
+        watching(watcher),
+        Progress("indexing", 9) as progress,
+    ):
+        for _ in range(9):
+            seconds.now += 20
+            progress.advance()
+    assert told == [("indexing", 1), ("indexing", 2), ("indexing", 3)]
+    assert shown.getvalue() == ""
+    with Progress("afterwards", 2) as progress:
+        seconds.now += 20
+        progress.advance()
+    assert "afterwards" in shown.getvalue()
+
+
+def test_progress_of_two_threads_is_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    with watching(lambda progress: told.append(progress.label)), Progress("here", 1) as here:
+
+        def other() -> None:
+            with Progress("there", 1) as there:
+                there.advance()
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        here.advance()
+    assert told == ["here"]

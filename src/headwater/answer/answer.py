@@ -129,6 +129,19 @@ class Judgement:
 
 
 @dataclass
+class Distribution:
+    """How the scores of all examples lie, so that one sees how far those shown stand out.
+
+    Args:
+        edges: of equally wide bins, from the lowest score to the highest [bins + 1].
+        counts: examples of each bin, its lower edge included (and the last upper one) [bins].
+    """
+
+    edges: list[float]
+    counts: list[int]
+
+
+@dataclass
 class Answer:
     """Evidence for one query.
 
@@ -144,6 +157,7 @@ class Answer:
             for word, with the documents that hold them. picture: what all of it comes down to.
         fusion: what decides the order of the proponents: "rrf" (reciprocal ranks of several
             kinds), a kind, or None where influence was asked for alone.
+        distribution: of the scores of all examples; None where influence was not asked for.
         groups: for additive methods, totals by metadata column: (value, total, examples).
         notes: what a reader should know. seconds: the cost by step.
         reproduce: the `command` line and the `python` that give this answer again, and what is
@@ -176,10 +190,27 @@ class Answer:
     instead_of: str | None = None
     fusion: str | None = None
     candidates_of: int | None = None
+    distribution: Distribution | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, JSON-serialisable."""
         return asdict(self)
+
+    def to_html(self) -> str:
+        """One self-contained HTML file: opens from a disk, offline, and can be mailed.
+
+        Raises:
+            ResourceError: where the interface was not built.
+        """
+        from headwater.answer.page import to_html
+
+        return to_html([self])
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """What a notebook shows: the interface where anywidget is installed, else a table."""
+        from headwater.answer.page import mimebundle
+
+        return mimebundle(self)
 
     def to_pair(self) -> dict[str, Any]:
         """A record in the schema of the PAIR pretraining-tda viewer (a line of JSON Lines)."""

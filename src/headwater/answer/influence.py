@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headwater.answer.answer import Answer, Evidence
+from headwater.answer.answer import Answer, Distribution, Evidence
 from headwater.answer.calibration import NULLS, judge, random_completions, specificity
 from headwater.answer.reproduce import reproduce
 from headwater.answer.shown import prompt_words
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from headwater.tasks.query import Query
     from headwater.tasks.task import Chunk
 
+BINS = 60  # of a distribution of scores
 SURE = 0.99  # probability above which gradients say little
 
 Array = np.ndarray[Any, Any]
@@ -133,6 +134,7 @@ class Influence:
             reproduce=reproduce(self.index.path, query, self.method, self.options),
             name=query.name,
             instead_of=query.other,
+            distribution=distribution(scores),
         )
 
     def _scan(self, u: Array) -> tuple[Array, list[float]]:
@@ -261,6 +263,13 @@ def chunks_of(index: Index, query: Query) -> tuple[Parts, list[str]]:
         notes, task.notes = task.notes, held
     task.notes += [note for note in notes if note not in held]
     return parts, notes
+
+
+def distribution(scores: Array) -> Distribution:
+    """The finite scores in equally wide bins; all in one where they are equal."""
+    there = scores[np.isfinite(scores)].astype(np.float64)
+    counts, edges = np.histogram(there, bins=BINS if len(there) and np.ptp(there) > 0 else 1)
+    return Distribution(edges.tolist(), counts.tolist())
 
 
 def _totals(groups: Sequence[Any], scores: Array) -> list[tuple[str, float, int]]:

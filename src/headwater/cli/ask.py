@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headwater.cli import options as o
-from headwater.cli.output import console, emit, emit_lines, plain
+from headwater.cli.output import console, emit, emit_lines
 from headwater.engine.errors import InputError
+from headwater.engine.plain import plain
 
 if TYPE_CHECKING:
     from headwater.answer.answer import Answer
     from headwater.cli.queries import Asked
 
 Svg = Annotated[Path | None, typer.Option(metavar="FILE", help="Save the table as a picture, too.")]
+Html = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Save as one HTML file that opens offline, too."),
+]
 PairFile = Annotated[
     Path | None,
     typer.Option("--jsonl-pair", metavar="FILE", help="Save for the PAIR pretraining-tda viewer."),
@@ -72,14 +77,20 @@ def ask(
     json: o.Json = False,
     jsonl_pair: PairFile = None,
     svg: Svg = None,
+    html: Html = None,
 ) -> None:
     """Find the training examples behind words.
 
     The words are COMPLETION after PROMPT, or what the model itself says there; OUT is the index.
     """
-    answers = _answers(dict(locals()))
+    given = dict(locals())
+    if html is not None:
+        from headwater.engine.built import built
+
+        built("report.html")  # before any work, not after it
+    answers = _answers(given)
     _show(answers, as_json=json, one=queries is None)
-    _save(answers, jsonl_pair, svg)
+    _save(answers, jsonl_pair, svg, html)
 
 
 def _answers(given: dict[str, Any]) -> list[Answer]:
@@ -179,7 +190,8 @@ def _show(answers: list[Answer], *, as_json: bool, one: bool) -> None:
             show(answer, console())
 
 
-def _save(answers: list[Answer], pair: Path | None, svg: Path | None) -> None:
+def _save(answers: list[Answer], pair: Path | None, svg: Path | None, html: Path | None) -> None:
+    from headwater.report.html import write_html
     from headwater.report.jsonl import write_lines
     from headwater.report.picture import write_svg
 
@@ -187,3 +199,5 @@ def _save(answers: list[Answer], pair: Path | None, svg: Path | None) -> None:
         write_lines(pair, [plain(answer.to_pair()) for answer in answers])
     if svg is not None:
         write_svg(svg, answers[0])
+    if html is not None:
+        write_html(html, answers)

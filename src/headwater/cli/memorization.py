@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from headwater.cli import options as o
-from headwater.cli.output import console, emit, plain, warn
+from headwater.cli.output import console, emit, warn
 from headwater.cli.prompts import PromptRow, read_prompts
 from headwater.engine.errors import InputError
+from headwater.engine.plain import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from headwater.engine.plain import plain
 from headwater.report.jsonl import json_text
 from headwater.report.words import printable
 
@@ -43,20 +43,6 @@ def emit_lines(values: Iterable[Any]) -> None:
     for value in values:
         sys.stdout.write(json_text(plain(value)) + "\n")
         sys.stdout.flush()
-
-
-def plain(value: Any) -> Any:
-    """`value` in JSON's own types; numbers that are not finite, which JSON lacks, become null."""
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (str, int)):
-        return value
-    item = getattr(value, "tolist", None)
-    return plain(item()) if item is not None else str(value)
 
 
 def console() -> Console:

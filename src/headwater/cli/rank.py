@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headwater.cli import options as o
-from headwater.cli.output import console, emit_lines, plain, warn
+from headwater.cli.output import console, emit_lines, warn
 from headwater.engine.errors import InputError
+from headwater.engine.plain import plain
 
 if TYPE_CHECKING:
     from headwater.methods.method import Method

@@ -2,13 +2,17 @@
 
 On a terminal it is one moving bar; elsewhere (a log, a pipe) it is a plain line every ten seconds.
 Both go to standard error, so that standard output stays a result. A step inside another (the scan
-of one query of many) leaves no line of its own behind.
+of one query of many) leaves no line of its own behind. `watching` sends the progress of what runs
+within it to a function instead, which may stop the work by raising.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 
 PATIENCE = 2.0  # seconds of work before anything is shown
@@ -27,7 +31,22 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
-_open: list[Progress] = []  # those within `with`, outermost first
+# Of this thread or task: those within `with`, outermost first; and who is told of advances.
+_opened: ContextVar[tuple[Progress, ...]] = ContextVar("opened", default=())
+_watcher: ContextVar[Callable[[Progress], None] | None] = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def watching(told: Callable[[Progress], None]) -> Generator[None]:
+    """Call `told` at every advance of any progress within, in this thread; nothing is drawn.
+
+    What `told` raises goes through the work that advanced: this is how work is cancelled.
+    """
+    before = _watcher.set(told)
+    try:
+        yield
+    finally:
+        _watcher.reset(before)
 
 
 class Progress:
@@ -48,7 +67,7 @@ class Progress:
         self._terminal = sys.stderr.isatty()
 
     def __enter__(self) -> Progress:
-        _open.append(self)
+        _opened.set((*_opened.get(), self))
         return self
 
     def __exit__(
@@ -57,9 +76,9 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        inner = bool(_open) and _open[0] is not self
-        if self in _open:
-            _open.remove(self)
+        opened = _opened.get()
+        inner = bool(opened) and opened[0] is not self
+        _opened.set(tuple(one for one in opened if one is not self))
         if self._shown and not inner and (self._terminal or self._told != self.done):
             self._draw(last=True)
         elif self._shown and self._terminal:
@@ -70,6 +89,10 @@ class Progress:
         """Record `n` more units done; `note` is shown beside the rate (a loss, for example)."""
         self.done += n
         self._note = note or self._note
+        watcher = _watcher.get()
+        if watcher is not None:
+            watcher(self)
+            return
         now = time.monotonic()
         wait = DRAW_EVERY if self._terminal else LINE_EVERY
         if now - self._start > PATIENCE and (not self._shown or now - self._drawn > wait):
