@@ -280,3 +280,20 @@ def test_a_page_that_needs_nothing_else(
     data = json.loads(text.split('json">')[1].removesuffix("</script>"))
     assert data["answers"] == [ended.json]
     assert f"<title>Headwater: {html.escape(ended.json['query'])}</title>" in text
+
+
+def test_only_some_words_are_explained(hw: Command, built: Path) -> None:
+    prompt, completion = "The capital of Peru is", " Lima, they say"
+    asked = ("ask", built, prompt, completion)
+    ended = hw(*asked, "--words", "0:5", "--json")
+    assert ended.code == 0, ended.err
+    whole = hw(*asked, "--json").json
+    assert len(ended.json["target"]) < len(whole["target"])
+    assert ended.json["probability"] > whole["probability"]
+    again = shlex.split(ended.json["reproduce"]["command"])
+    assert again[again.index("--words") + 1] == "0:5"
+    assert "left_out" not in ended.json["reproduce"]
+    assert hw(*again[1:], "--json").json["proponents"] == ended.json["proponents"]
+    assert "START:END" in hw(*asked, "--words", "0-5").error
+    assert "leave the completion" in hw(*asked, "--words", "0:500").error
+    assert "needs a completion" in hw("ask", built, prompt, "--words", "0:5").error

@@ -208,11 +208,15 @@ class Joined:
         for item in items:
             self._place(item, stated, rows)
         for kind, one in self._asked().items():
-            count = int((rows[kind] > 0).sum())
+            count = int(np.count_nonzero(rows[kind] > 0))
             answer.kinds[kind] = Kind(one.title, one.unit, NOTES[kind], count)
         answer.title = " + ".join(one.title for one in answer.kinds.values())
         answer.fusion = self.fusion
         self._note(answer, rows)
+        whole = [kind for kind in ("lexical", "semantic") if kind in rows]
+        if query.words is not None and whole:
+            told = " and ".join(whole)
+            answer.notes.append(f"{told} evidence is of the whole output, not of the chosen words")
         tokens = 0  # of the corpus; they matter to its spans only
         for one in self.readers:
             if isinstance(one, VerbatimReader):
@@ -249,8 +253,8 @@ class Joined:
         taking = row if self.among is None else row[self.among]
         if item.score is None and not np.isnan(row[item.position]):
             item.score = float(row[item.position])
-            below = (taking < row[item.position]).sum()
-            item.percentile = float(below / (~np.isnan(taking)).sum() * 100)
+            below = np.count_nonzero(taking < row[item.position])
+            item.percentile = float(below / np.count_nonzero(~np.isnan(taking)) * 100)
         for one in self.readers:
             one.mark(item)
 
@@ -261,8 +265,9 @@ class Joined:
         near: list[int] = []
         for kind in ("lexical", "semantic"):
             if kind in rows:
-                best = best_first(rows[kind], order, STATED_RANK)
-                near += [p for p in best[rows[kind][best] > 0].tolist() if p not in shown]
+                some = np.flatnonzero(rows[kind] > 0)
+                best = some[best_first(rows[kind][some], order[some], STATED_RANK)]
+                near += [p for p in best.tolist() if p not in shown]
         positions = list(dict.fromkeys(near))
         made: list[Evidence] = []
         for position, document in zip(positions, self.index.documents(positions), strict=True):
@@ -294,4 +299,4 @@ def _place(row: Array, item: Evidence) -> Place | None:
     score = float(row[item.position])
     if np.isnan(score) or score == 0:
         return None
-    return Place(int((row > score).sum()) + 1, score)
+    return Place(int(np.count_nonzero(row > score)) + 1, score)

@@ -124,6 +124,10 @@ class VerbatimReader:
             return row
         prompt = prompt_text(query)
         before, found = self._trace(prompt, query.completion)
+        if query.words is not None:
+            found = [
+                span for span in found if _touches(query, span.start - before, span.end - before)
+            ]
         encoded = self.verbatim.tokenizer.encode(prompt[len(prompt) - before :] + query.completion)
         surprise = -self.verbatim.log_probabilities(encoded.ids)
         surprise[np.isinf(surprise)] = 0.0  # not in the corpus, and so in no span
@@ -162,6 +166,11 @@ class VerbatimReader:
     def mark(self, item: Evidence) -> None:
         """Where the words stand in the example."""
         item.spans = sorted(set(self._held.get(item.position, [])))
+
+
+def _touches(query: Query, start: int, end: int) -> bool:
+    """Whether these characters of the completion hold some of the chosen ones."""
+    return any(first < end and start < last for first, last in query.chosen)
 
 
 def _telling(spans: Sequence[Span]) -> list[Span]:

@@ -49,6 +49,8 @@ def reproduce(path: Path, query: Query, method: Method | None, options: Options)
         words = [*OPENING, str(path), *_words(method, options)]
         if isinstance(query.instead_of, str):
             words += ["--instead-of", query.instead_of]
+        if query.words is not None:
+            words += [word for one in query.chosen for word in ("--words", f"{one[0]}:{one[1]}")]
         # What begins with a dash would be read as an option.
         words += ["--", *said] if any(text.startswith("-") for text in said) else said
         made["command"] = shlex.join(words)
@@ -71,7 +73,7 @@ def _query(query: Query) -> str | None:
     if query.prompt is not None or query.completion is not None:
         prompt = query.prompt if isinstance(query.prompt, str | None) else list(query.prompt)
         given += [repr(prompt), repr(query.completion)]
-    for name in ("instead_of", "input_ids", "target", "columns", "name"):
+    for name in ("words", "instead_of", "input_ids", "target", "columns", "name"):
         value = _plain(getattr(query, name))
         if value is _UNSPEAKABLE:
             return None

@@ -123,17 +123,25 @@ def by_target(
         whole: the query's features [size]. split: those of its target tokens [targets, size].
         shown: positions of the examples.
     """
-    directions = method.directions(index, prepared, split).double()
-    if method.norm == "both":
-        # Each part was divided by its own norm; the score has the whole query's.
-        own = _norms(index, method, prepared, split)
-        one = _norms(index, method, prepared, whole[None])
-        directions = directions * (own / one.clamp(min=1e-30))[:, None]
+    directions = target_directions(index, method, prepared, whole=whole, split=split)
     features = torch.from_numpy(stored_features(index, shown, method.weighted)).double()
     values = (features @ directions.T).numpy()
     if prepared.scale is not None:
         values = values * prepared.scale[list(shown), None]
     return values
+
+
+def target_directions(
+    index: Index, method: View, prepared: Prepared, *, whole: Array, split: Array
+) -> torch.Tensor:
+    """M u_t / n_q of each target token, float64 [targets, size]; they sum to the whole query's."""
+    directions = method.directions(index, prepared, split).double()
+    if method.norm != "both":
+        return directions
+    # Each part was divided by its own norm; the score has the whole query's.
+    own = _norms(index, method, prepared, split)
+    one = _norms(index, method, prepared, whole[None])
+    return directions * (own / one.clamp(min=1e-30))[:, None]
 
 
 def _norms(index: Index, method: View, prepared: Prepared, u: Array) -> torch.Tensor:

@@ -26,6 +26,7 @@ from headwater.cli.memorization import memorization
 from headwater.cli.methods import methods
 from headwater.cli.output import Remarks, warn
 from headwater.cli.rank import rank
+from headwater.cli.serve import serve
 from headwater.cli.verify import verify
 from headwater.engine.errors import HeadwaterError
 from headwater.report.words import printable
@@ -44,6 +45,7 @@ app = typer.Typer(
 for command in (demo, estimate, index, ask, verify, rank, inspect, memorization, difficulty):
     app.command()(command)
 app.command()(methods)
+app.command()(serve)
 app.add_typer(evaluate)
 
 

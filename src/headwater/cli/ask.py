@@ -34,6 +34,12 @@ Kinds = Annotated[
         "of texts without features, verbatim and lexical.",
     ),
 ]
+Words = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="START:END", help="Explain only these characters of COMPLETION. Repeatable."
+    ),
+]
 By = Annotated[
     list[str] | None, typer.Option(metavar="COLUMN", help="Totals by metadata column. Repeatable.")
 ]
@@ -47,6 +53,7 @@ def ask(
     ] = None,
     *,
     instead_of: Annotated[o.Text, typer.Option(help="Explain the choice against this.")] = None,
+    words: Words = None,
     queries: o.Queries = None,
     method: o.InfluenceName = None,
     eval_queries: o.EvalQueries = None,
@@ -98,7 +105,7 @@ def _answers(given: dict[str, Any]) -> list[Answer]:
     from headwater.answer.ask import ask as answer_to
     from headwater.cli import queries as q
 
-    asked = _asked(given["prompt"], given["completion"], given["instead_of"], given["queries"])
+    asked = _asked(given)
     options: dict[str, Any] = {
         "method": q.method_given(given),
         "ids": q.read_ids(given["ids"]),
@@ -123,18 +130,18 @@ def _answers(given: dict[str, Any]) -> list[Answer]:
     return answers
 
 
-def _asked(
-    prompt: str | None, completion: str | None, instead_of: str | None, file: str | None
-) -> list[Asked]:
-    from headwater.cli.queries import read_asked
+def _asked(given: dict[str, Any]) -> list[Asked]:
+    from headwater.cli.queries import parse_words, read_asked
     from headwater.tasks.query import Query
 
-    if file is not None:
+    prompt, completion = given["prompt"], given["completion"]
+    instead_of, words = given["instead_of"], given["words"]
+    if given["queries"] is not None:
         if prompt is not None:
             raise InputError(
                 "A prompt and --queries are both given", expected="one of the two", found=prompt
             )
-        return read_asked(file)
+        return read_asked(given["queries"])
     if prompt is None:
         raise InputError(
             "The words to explain are missing",
@@ -142,12 +149,11 @@ def _asked(
             found="no prompt",
         )
     if completion is None:
-        if instead_of is not None:
-            raise InputError(
-                "A contrast needs both completions", expected="a COMPLETION", found="none"
-            )
+        if instead_of is not None or words:
+            option = "--words" if instead_of is None else "--instead-of"
+            raise InputError(f"{option} needs a completion", expected="a COMPLETION", found="none")
         return [(prompt, None)]  # the model's own words
-    return [(Query(prompt, completion, instead_of), None)]
+    return [(Query(prompt, completion, instead_of, words=parse_words(words)), None)]
 
 
 def _complete(answer: Answer, options: dict[str, Any]) -> None:

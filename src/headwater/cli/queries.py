@@ -170,6 +170,19 @@ def read_ids(path: Path | None) -> list[str] | None:
     return ids
 
 
+def parse_words(given: list[str] | None) -> list[tuple[int, int]] | None:
+    """Ranges of characters, START:END, half-open; None where there are none."""
+    if not given:
+        return None
+    ranges: list[tuple[int, int]] = []
+    for one in given:
+        start, colon, end = one.partition(":")
+        if not (colon and start.isdecimal() and end.isdecimal()):
+            raise InputError("These are no words", expected="START:END, as 0:5", found=one)
+        ranges.append((int(start), int(end)))
+    return ranges
+
+
 def parse_groups(given: Sequence[str] | None) -> tuple[str, list[str]] | None:
     """`["source=a", "source=b"]` -> ("source", ["a", "b"]); None for nothing.
 

@@ -51,7 +51,7 @@ class Greedy:
         (made,) = generate(task, [prompt], max_tokens=longest, temperature=0, stop=self.stop)
         if not made.text.strip():
             return None
-        return replace(query, completion=made.text, instead_of=None)
+        return replace(query, completion=made.text, instead_of=None, words=None)
 
 
 def worded(task: Task, query: Query) -> tuple[CausalLM, Prompt]:
@@ -111,8 +111,8 @@ def answered(query: Query, kept: dict[str, Any] | None) -> Query | None:
     if kept is None:
         return None
     if "completion" in kept:
-        return replace(query, completion=kept["completion"], instead_of=None)
+        return replace(query, completion=kept["completion"], instead_of=None, words=None)
     columns = dict(query.columns or {})
     for name, value in kept["columns"].items():
         columns[name] = np.asarray(value, dtype=to_array(columns[name]).dtype)
-    return replace(query, columns=columns, instead_of=None)
+    return replace(query, columns=columns, instead_of=None, words=None)

@@ -53,8 +53,8 @@ def reciprocal_ranks(scores: Array, order: Array, k: float = K, depth: int = DEP
         scores: [documents]. order: `Examples.id_order` [documents].
         k: how little the first places stand out.
     """
-    best = best_first(scores, order, depth)
-    best = best[scores[best] > 0]
+    some = np.flatnonzero(scores > 0)  # few of many: a match is rare
+    best = some[best_first(scores[some], order[some], depth)]
     made = np.zeros(len(scores))
     made[best] = 1 / (k + shared_ranks(scores[best]))
     return made

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 RECORD = "record.json"
 STATE = "state.json"  # what a build is of, written when it begins
-KINDS = ("verbatim", "lexical", "semantic", "curvature")
+KINDS = ("verbatim", "lexical", "semantic", "curvature", "map")
 _KEY = re.compile(r"[0-9a-f]{12}")
 
 

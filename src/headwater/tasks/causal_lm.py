@@ -172,11 +172,11 @@ class CausalLM(Task):
 
     def _completion_chunk(self, query: Query, completion: str) -> Chunk:
         prompt = query.prompt or ""
+        words = ((0, len(completion)),) if query.words is None else query.chosen
         if isinstance(prompt, str):
-            start = len(prompt)
-            encoded = self.encoder.spans(prompt + completion, [(start, start + len(completion))])
+            encoded = self.encoder.continued(prompt, completion, words)
         else:
-            encoded = self.encoder.chat_pair(prompt, completion)
+            encoded = self.encoder.chat_pair(prompt, completion, words)
         if encoded.merged:
             note = (
                 f"The end of the prompt and the start of {completion!r} are one token, as in "

@@ -76,11 +76,34 @@ class Encoder:
         text, spans = self.turns(messages)
         return self.spans(text, spans, special=False)
 
-    def chat_pair(self, messages: Sequence[Mapping[str, Any]], completion: str) -> Encoded:
+    def chat_pair(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        completion: str,
+        words: Sequence[tuple[int, int]] | None = None,
+    ) -> Encoded:
         """Messages by the chat template, then `completion` as the assistant's words."""
-        start = self._render(messages, add_generation_prompt=True)
-        span = (len(start), len(start) + len(completion))
-        return self.spans(start + completion, [span], special=False)
+        text = self._render(messages, add_generation_prompt=True)
+        return self.continued(text, completion, words, special=False)
+
+    def continued(
+        self,
+        prompt: str,
+        completion: str,
+        words: Sequence[tuple[int, int]] | None = None,
+        *,
+        special: bool = True,
+    ) -> Encoded:
+        """`completion` after `prompt`, labelled where `words` are: its characters; None = all."""
+        start = len(prompt)
+        chosen = [(0, len(completion))] if words is None else words
+        spans = [(start + first, start + last) for first, last in chosen]
+        made = self.spans(prompt + completion, spans, special=special)
+        if words is None or not made.merged:
+            return made
+        # A range may begin within a token: only the border of the two texts makes them merged.
+        first = self.spans(prompt + completion, spans[:1], special=special)
+        return Encoded(made.ids, made.labels, first.merged and chosen[0][0] == 0)
 
     def tokens(self, ids: Sequence[int], labels: Sequence[int] | None) -> Encoded:
         """Already tokenised; taken as given, without special tokens."""

@@ -24,6 +24,8 @@ class Query:
     Args:
         prompt: the text before the explained words, or a list of chat messages (role, content).
         completion: the words to explain.
+        words: characters of the completion `(start, end)`, half-open, that are explained, a pair or
+            a list of them; None = all of it. A token that lies partly in them counts as a whole.
         instead_of: a second completion, or for `columns` those that are different (another label);
             the query becomes the contrast of the two.
         input_ids: the tokens, where text is not wanted; then `target` is required.
@@ -44,6 +46,7 @@ class Query:
     columns: Mapping[str, Any] | None = None
     name: str | None = None
     parts: tuple[Query, ...] = field(default=())
+    words: Sequence[tuple[int, int]] | tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         given = [
@@ -64,6 +67,8 @@ class Query:
                 expected="a completion of at least one token",
                 found=repr(self.completion),
             )
+        if self.words is not None:
+            object.__setattr__(self, "words", self._checked_words(self.words))
         if self.instead_of is not None:
             self._check_contrast(self.instead_of)
         if self.target is not None and self.input_ids is None:
@@ -74,6 +79,47 @@ class Query:
                 expected="target=(start, end), a list of such pairs, or one weight per token",
                 found="no target",
             )
+
+    def _checked_words(self, given: Sequence[Any]) -> tuple[tuple[int, int], ...]:
+        """As pairs in order, those that touch made one; raises InputError for others."""
+        if self.completion is None or self.instead_of is not None:
+            raise InputError(
+                "Words are chosen of one completion",
+                expected="prompt and completion, without instead_of",
+                found="a contrast" if self.instead_of is not None else "no completion",
+                do="leave out words, or ask of each completion by itself",
+            )
+        items: list[Any] = list(given)
+        if len(items) == 2 and all(isinstance(item, Integral) for item in items):
+            items = [tuple(items)]
+        length, made = len(self.completion), list[tuple[int, int]]()
+        expected = f"(start, end) pairs with 0 <= start < end <= {length}"
+        for item in items:
+            pair = tuple(item) if isinstance(item, list | tuple) else ()
+            if len(pair) != 2 or not all(isinstance(one, Integral) for one in pair):
+                raise InputError("The chosen words are no ranges", expected=expected, found=given)
+            start, end = int(pair[0]), int(pair[1])
+            if not 0 <= start < end <= length:
+                raise InputError(
+                    "The chosen words leave the completion", expected=expected, found=(start, end)
+                )
+            made.append((start, end))
+        if not made:
+            raise InputError("No words are chosen", expected=expected, found="none")
+        joined: list[tuple[int, int]] = []
+        for start, end in sorted(made):
+            if joined and start <= joined[-1][1]:
+                joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+            else:
+                joined.append((start, end))
+        return tuple(joined)
+
+    @property
+    def chosen(self) -> tuple[tuple[int, int], ...]:
+        """Characters of the completion that are explained: `words`, or all of it."""
+        if self.completion is None:
+            return ()
+        return self.words or ((0, len(self.completion)),)  # pyright: ignore - checked above
 
     def _check_contrast(self, other: str | Mapping[str, Any]) -> None:
         columns = self.columns
@@ -115,6 +161,9 @@ class Query:
         if self.input_ids is not None:
             return f"{len(self.input_ids)} tokens, target {self.target}"
         other = f" instead of {self.instead_of!r}" if self.instead_of else ""
+        if self.words is not None and self.completion is not None:
+            said = self.completion
+            other = f" ({', '.join(repr(said[start:end]) for start, end in self.chosen)} of it)"
         return f"{self.prompt!r} -> {self.completion!r}{other}"
 
 

@@ -1,0 +1,249 @@
+"""The HTTP API and the app's files: routes of a few lines, everything below relative addresses.
+
+Errors are `{"error": {"wrong", "expected", "found", "do"}}`, as the command line has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import Body, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response, StreamingResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from headwater import __version__
+from headwater.engine.errors import BusyError, HeadwaterError, InputError, ResourceError
+from headwater.server import described, explore_routes, exploring, reading, schemas
+from headwater.server.asking import KINDS
+from headwater.server.jobs import (
+    Job,
+    Jobs,
+    Kind,
+    Missing,
+    QueueFull,
+    as_json,
+    defect,
+    failure,
+)
+from headwater.server.security import Guard, Settings
+from headwater.server.static import Assets
+from headwater.server.streams import done, ended, events
+from headwater.server.workbench import Workbench
+
+LONGEST_WAIT = 60.0  # seconds
+JSON = "application/json"
+
+
+def create_app(
+    workbench: Workbench,
+    settings: Settings,
+    *,
+    assets: Assets | None = None,
+    jobs: Jobs | None = None,
+) -> FastAPI:
+    """The server of a workbench, guarded; run it with any ASGI server."""
+    jobs = Jobs(workbench) if jobs is None else jobs
+
+    @asynccontextmanager
+    async def living(_: FastAPI) -> AsyncGenerator[None]:
+        yield
+        jobs.close()
+
+    app = FastAPI(
+        title="Headwater",
+        version=__version__,
+        lifespan=living,
+        docs_url=None,  # its pages come from elsewhere
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+    )
+    app.state.workbench, app.state.jobs, app.state.settings = workbench, jobs, settings
+    app.state.kinds = all_kinds()
+    _errors(app)
+    _jobs_routes(app, jobs)
+    _index_routes(app, jobs, workbench, settings)
+    app.include_router(explore_routes.router)
+    _page_routes(app, assets or Assets())
+    app.add_middleware(Guard, settings=settings)
+    return app
+
+
+def all_kinds() -> dict[str, Kind]:
+    """The kinds of work of all parts of the server."""
+    return {**KINDS, **exploring.KINDS}
+
+
+# -- work ---------------------------------------------------------------------------------
+
+
+def _jobs_routes(app: FastAPI, jobs: Jobs) -> None:
+    @app.post("/api/jobs", status_code=202, openapi_extra=_kinds_schema(app.state.kinds))
+    async def post(
+        asked: Annotated[dict[str, Any], Body()],
+        wait: Annotated[float | None, Query(ge=0, le=LONGEST_WAIT)] = None,
+    ) -> Response:
+        """Queue work of a kind; with `wait`, its result if it ends within so many seconds."""
+        job = submit(app, asked)
+        if wait is not None and await ended(jobs, job, wait):
+            return _json(job.to_json())
+        return _json(as_json({"id": job.id}), 202)
+
+    @app.get("/api/jobs/{name}")
+    async def get(name: str) -> Response:
+        """What became of a job."""
+        return _json(_job(jobs, name).to_json())
+
+    @app.get("/api/jobs/{name}/events")
+    async def follow(name: str, request: Request) -> Response:
+        """The same as server-sent events, until it ends."""
+        last = request.headers.get("last-event-id", "0")
+        stream = events(jobs, _job(jobs, name), int(last) if last.isdecimal() else 0)
+        headers = {"x-accel-buffering": "no"}  # proxies would hold the events back
+        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+    @app.delete("/api/jobs/{name}")
+    async def cancel(name: str) -> Response:
+        """Nobody wants it any more."""
+        job = _job(jobs, name)
+        jobs.cancel(job)
+        return _json(job.to_json())
+
+
+def submit(app: FastAPI, asked: dict[str, Any]) -> Job:
+    """Queue what a request asks for; raises InputError for what is no work of ours."""
+    kinds, name = app.state.kinds, asked.get("kind")
+    if not isinstance(name, str) or name not in kinds:
+        raise InputError("There is no such kind of work", expected=", ".join(kinds), found=name)
+    given = {key: value for key, value in asked.items() if key != "kind"}
+    try:
+        request = kinds[name][0].model_validate(given)
+    except ValidationError as error:
+        raise _invalid(error.errors()) from None
+    return app.state.jobs.submit(name, request, kinds)
+
+
+def _job(jobs: Jobs, name: str) -> Job:
+    job = jobs.get(name)
+    if job is None:
+        raise Missing("This work is not known any more", do="ask again")
+    return job
+
+
+# -- indexes ------------------------------------------------------------------------------
+
+
+def _index_routes(app: FastAPI, jobs: Jobs, workbench: Workbench, settings: Settings) -> None:
+    @app.get("/api/session")
+    def session() -> Response:
+        """What is served, and what it can be asked for; it waits for no lane."""
+        return _json(as_json(described.session(workbench, settings.upload_bytes, jobs.queue)))
+
+    @app.get("/api/indexes/{name}/documents/{position}")
+    async def document(name: str, position: int, around: int = 2) -> Response:
+        """An example and its neighbours."""
+        work = lambda: reading.document(workbench, name, position, around)  # noqa: E731
+        return _json(as_json(await done(jobs, "reader", work)))
+
+    @app.get("/api/indexes/{name}/documents")
+    async def documents(
+        name: str,
+        wanted: Annotated[str, Query(alias="filter", max_length=2000)] = "",
+        offset: int = 0,
+        limit: int = 50,
+    ) -> Response:
+        """Examples that pass a filter."""
+        work = lambda: reading.documents(workbench, name, wanted, offset, limit)  # noqa: E731
+        return _json(as_json(await done(jobs, "reader", work)))
+
+    @app.post("/api/indexes/{name}/load", status_code=202)
+    async def load(name: str, asked: schemas.Load) -> Response:
+        """Say yes to a model that somebody else's index names, and load it."""
+        if not asked.trust:
+            raise InputError("A model is loaded on a yes only", expected='{"trust": true}')
+        workbench.trust(name)
+        job = submit(app, {"kind": "load", "index": name})
+        return _json(as_json({"id": job.id}), 202)
+
+    @app.get("/api/scores")
+    async def scores(key: Annotated[str, Query(max_length=64)]) -> Response:
+        """A score vector: little-endian float32, one for each example, NaN where there is none."""
+        asked = workbench.scores_request(key)
+        lane = workbench.scores_lane(asked["method"])
+        found = await done(jobs, lane, lambda: workbench.scores(**asked))
+        return Response(found.astype("<f4").tobytes(), media_type="application/octet-stream")
+
+
+# -- the app, and errors ------------------------------------------------------------------
+
+
+def _page_routes(app: FastAPI, assets: Assets) -> None:
+    @app.get("/{name:path}", include_in_schema=False)
+    def page(name: str) -> Response:
+        """A file of the app."""
+        found = None if name.startswith("api/") else assets.respond(name)
+        if found is None:
+            raise Missing("There is no such page")
+        return found
+
+
+def _errors(app: FastAPI) -> None:
+    async def ours(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HeadwaterError)  # it is registered for these
+        return _json(as_json({"error": failure(error)}), status_of(error))
+
+    async def invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # it is registered for these
+        return _json(as_json({"error": failure(_invalid(error.errors()))}), 422)
+
+    async def http(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # it is registered for these
+        return _json(as_json({"error": failure(HeadwaterError(error.detail))}), error.status_code)
+
+    async def other(_: Request, error: Exception) -> Response:
+        return _json(as_json({"error": defect(error)}), 500)
+
+    app.add_exception_handler(HeadwaterError, ours)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, other)
+
+
+def status_of(error: HeadwaterError) -> int:
+    """The HTTP status that says what kind of failure it is."""
+    if isinstance(error, QueueFull):
+        return 429
+    if isinstance(error, Missing):
+        return 404
+    if isinstance(error, BusyError | ResourceError):
+        return 503
+    return 400
+
+
+def _invalid(errors: Any) -> InputError:
+    """The first thing that does not fit, as one line."""
+    first = errors[0]
+    place = ".".join(str(part) for part in first.get("loc", ()) if part != "body")
+    found = first.get("input")
+    return InputError(
+        f"{place or 'The request'} does not fit: {first.get('msg', 'not as expected')}",
+        found=None if isinstance(found, dict | list) else repr(found)[:100],
+    )
+
+
+def _kinds_schema(kinds: dict[str, Kind]) -> dict[str, Any]:
+    """What the body of a job may be, for OpenAPI: one of the kinds."""
+    options: list[dict[str, Any]] = []
+    for name, (request, _, _) in kinds.items():
+        one = request.model_json_schema()
+        one["properties"] = {"kind": {"const": name}, **one.get("properties", {})}
+        one["required"] = ["kind", *one.get("required", [])]
+        options.append({**one, "title": name})
+    return {"requestBody": {"content": {JSON: {"schema": {"oneOf": options}}}, "required": True}}
+
+
+def _json(text: str, status: int = 200) -> Response:
+    return Response(text.encode(), status_code=status, media_type=JSON)

@@ -1,0 +1,372 @@
+"""Work that takes its time, in lanes: what needs a model waits for it, what only reads does not.
+
+The lane "model" is one thread, because one model is in memory; the lane "reader" is a few, each
+with indexes of its own open, for evidence that needs no model, documents and counting.
+
+A kind of work is `KINDS[name] = (request, function, lane)`: a pydantic model of what is asked (with
+a field `index` where it is of one), `function(workbench, asked, tell) -> dict` that does it, and
+`lane(workbench, asked) -> "model" | "reader"`. Within `function`, `workbench.index(name)` is right
+for the lane. `tell(event, data)` sends an event to whoever watches; every `Progress` is sent by
+itself. Both raise `Cancelled` once nobody wants the work any more: let it through.
+
+A queue has a limit, and results are kept for a while only: memory does not grow with requests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import secrets
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from headwater.engine.errors import HeadwaterError, InputError
+from headwater.engine.progress import Progress, watching
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from headwater.server.workbench import Workbench
+
+logger = logging.getLogger(__name__)
+
+Lane = Literal["model", "reader"]
+State = Literal["queued", "running", "done", "failed", "cancelled"]
+ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
+QUEUE = 64  # jobs that wait in a lane
+READERS = 2  # threads of the lane "reader": more of them share the interpreter, and wait for it
+KEPT = 256  # jobs that have ended and can still be asked for
+KEPT_SECONDS = 900.0
+KEPT_BYTES = 256 << 20  # of results
+TOLD_EVERY = 0.1  # seconds between two progresses that are sent
+
+
+class Tell(Protocol):
+    """Sends an event (`token`, for example) to those who watch a job."""
+
+    def __call__(self, event: str, data: dict[str, Any]) -> None:
+        """Raises Cancelled when the job was cancelled."""
+        ...
+
+
+Function = Callable[["Workbench", Any, Tell], dict[str, Any]]
+Kind = tuple["type[BaseModel]", Function, Callable[["Workbench", Any], Lane]]
+Kinds = Mapping[str, Kind]
+
+
+class Cancelled(Exception):
+    """The work is not wanted any more."""
+
+
+class Missing(InputError):
+    """What was asked for by its name is not there."""
+
+
+class QueueFull(HeadwaterError):
+    """More is waiting than the queue takes."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One piece of work and what became of it; read it while holding `Jobs.lock`.
+
+    Args:
+        result: as JSON, written once. events: (number from 1, name, JSON) of what was told.
+        place: in its lane's queue, from 1; 0 when it does not wait.
+    """
+
+    kind: str
+    lane: Lane
+    work: Callable[[Tell], str]
+    id: str = field(default_factory=lambda: secrets.token_urlsafe(12))
+    state: State = "queued"
+    place: int = 0
+    progress: str | None = None
+    result: str | None = None
+    error: dict[str, Any] | None = None
+    events: list[tuple[int, str, str]] = field(default_factory=list[tuple[int, str, str]])
+    unwanted: bool = False
+    ended: float = 0.0
+    watchers: set[Callable[[], None]] = field(default_factory=set[Callable[[], None]])
+
+    def to_json(self) -> str:
+        """The state of it; the result as it stands."""
+        told = {"id": self.id, "kind": self.kind, "state": self.state, "place": self.place}
+        return (
+            f"{json.dumps(told)[:-1]}"
+            f', "progress": {self.progress or "null"}, "result": {self.result or "null"}'
+            f', "error": {as_json(self.error)}}}'
+        )
+
+
+class Jobs:
+    """The lanes, their queues, and the jobs that are known."""
+
+    def __init__(
+        self, workbench: Workbench, *, queue: int = QUEUE, readers: int = READERS, warm: bool = True
+    ) -> None:
+        self.workbench, self.queue, self.warm = workbench, queue, warm
+        self.lock = threading.Condition()
+        self._waiting: dict[Lane, deque[Job]] = {"model": deque(), "reader": deque()}
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._closed = False
+        for lane, count in (("model", 1), ("reader", readers)):
+            for number in range(count):
+                name = f"headwater-{lane}-{number}"
+                threading.Thread(target=self._run, args=(lane,), name=name, daemon=True).start()
+
+    def submit(self, kind: str, asked: BaseModel, kinds: Kinds) -> Job:
+        """Queue work of a kind.
+
+        Raises:
+            QueueFull: when its lane's queue is.
+            HeadwaterError: for an index that there is not.
+        """
+        _, function, lane = kinds[kind]
+        found = self.workbench.known(kind, asked)
+        if found is not None:  # at once: what is known waits for nothing
+            return self._known(kind, found)
+        work = self.workbench.once(kind, asked, lambda tell: function(self.workbench, asked, tell))
+        return self.start(kind, lane(self.workbench, asked), work)
+
+    def _known(self, kind: str, result: str) -> Job:
+        job = Job(kind, "reader", _nothing, state="done", result=result, ended=time.monotonic())
+        with self.lock:
+            self._jobs[job.id] = job
+            self._forget()
+        return job
+
+    def start(self, kind: str, lane: Lane, work: Callable[[Tell], str]) -> Job:
+        """Queue `work`, which gives back JSON."""
+        job = Job(kind, lane, work)
+        with self.lock:
+            waiting = self._waiting[lane]
+            if len(waiting) >= self.queue or self._closed:
+                raise QueueFull(
+                    "The server has too much to do",
+                    expected=f"at most {self.queue} requests that wait",
+                    found=len(waiting),
+                    do="ask again in a moment",
+                )
+            waiting.append(job)
+            self._jobs[job.id] = job
+            self._moved(lane)
+            self._forget()
+            self.lock.notify_all()
+        return job
+
+    def get(self, name: str) -> Job | None:
+        """The job of this id, if it is still known."""
+        with self.lock:
+            self._forget()
+            return self._jobs.get(name)
+
+    def cancel(self, job: Job) -> None:
+        """Never run it if it waits; else stop it at its next progress."""
+        with self.lock:
+            if job.state == "queued":
+                with contextlib.suppress(ValueError):
+                    self._waiting[job.lane].remove(job)
+                self._end(job, "cancelled")
+                self._moved(job.lane)
+            elif job.state == "running":
+                job.unwanted = True
+
+    def close(self) -> None:
+        """Take no more work, and stop what runs at its next progress."""
+        with self.lock:
+            self._closed = True
+            for job in list(self._jobs.values()):
+                self.cancel(job)
+            self.lock.notify_all()
+
+    @contextlib.contextmanager
+    def watched(self, job: Job, told: Callable[[], None]) -> Generator[None]:
+        """Call `told` (from any thread) whenever something of the job changes."""
+        with self.lock:
+            job.watchers.add(told)
+        try:
+            yield
+        finally:
+            with self.lock:
+                job.watchers.discard(told)
+
+    # -- the threads ----------------------------------------------------------------------
+
+    def _run(self, lane: Lane) -> None:
+        """Work off a lane's queue for as long as the server lives."""
+        with self.workbench.working(lane):
+            idle = self.workbench.warming(lane) if self.warm else iter(())
+            while (job := self._next(lane, idle)) is not None:
+                self._do(job)
+
+    def _next(self, lane: Lane, idle: Iterator[None]) -> Job | None:
+        """The next job, and until there is one a step of what is good to have done."""
+        while not (self._waiting[lane] or self._closed) and _step(idle):
+            pass
+        with self.lock:
+            while not self._waiting[lane]:
+                if self._closed:
+                    return None
+                self.lock.wait()
+            job = self._waiting[lane].popleft()
+            job.state, job.place = "running", 0
+            self._moved(lane)
+            _wake(job)
+            return job
+
+    def _do(self, job: Job) -> None:
+        told = 0.0
+
+        def check() -> None:
+            if job.unwanted:
+                raise Cancelled
+
+        def watch(progress: Progress) -> None:
+            nonlocal told
+            check()
+            now = time.monotonic()
+            if now - told >= TOLD_EVERY:
+                told = now
+                self._tell_progress(job, progress)
+
+        def tell(event: str, data: dict[str, Any]) -> None:
+            check()
+            with self.lock:
+                job.events.append((len(job.events) + 1, event, as_json(data)))
+                _wake(job)
+
+        try:
+            with watching(watch):
+                check()
+                result = job.work(tell)
+                check()
+        except Cancelled:
+            self._finish(job, "cancelled")
+        except HeadwaterError as error:
+            self._finish(job, "failed", error=failure(error))
+        except Exception as error:
+            logger.exception("work of kind %s failed", job.kind)
+            self._finish(job, "failed", error=defect(error))
+        else:
+            self._finish(job, "done", result=result)
+
+    def _tell_progress(self, job: Job, progress: Progress) -> None:
+        made = as_json(
+            {
+                "label": progress.label,
+                "done": progress.done,
+                "total": progress.total,
+                "unit": progress.unit,
+                "line": progress.line(),
+            }
+        )
+        with self.lock:
+            job.progress = made
+            _wake(job)
+
+    def _finish(
+        self, job: Job, state: State, *, result: str | None = None, error: Any = None
+    ) -> None:
+        with self.lock:
+            job.result, job.error = result, error
+            self._end(job, state)
+
+    def _end(self, job: Job, state: State) -> None:
+        job.state, job.place, job.ended = state, 0, time.monotonic()
+        job.work = _nothing  # lets go of what it held
+        self._jobs.move_to_end(job.id)
+        _wake(job)
+
+    def _moved(self, lane: Lane) -> None:
+        """Everyone who waits has a new place."""
+        for place, job in enumerate(self._waiting[lane], 1):
+            if job.place != place:
+                job.place = place
+                _wake(job)
+
+    def _forget(self) -> None:
+        """Let go of what ended long ago, or is too much to keep."""
+        now = time.monotonic()
+        over = [job for job in self._jobs.values() if job.state in ENDED]
+        size = sum(len(job.result or "") for job in over)
+        for number, job in enumerate(over):
+            old = now - job.ended > KEPT_SECONDS
+            if not (old or len(over) - number > KEPT or size > KEPT_BYTES):
+                break
+            size -= len(job.result or "")
+            del self._jobs[job.id]
+
+
+def _nothing(_: Tell) -> str:
+    return "null"
+
+
+def _step(idle: Iterator[None]) -> bool:
+    """Whether there was a step."""
+    try:
+        next(idle)
+    except StopIteration:
+        return False
+    except Exception:
+        logger.exception("getting ready failed; what is asked is made ready then")
+        return False
+    return True
+
+
+def _wake(job: Job) -> None:
+    for told in list(job.watchers):
+        told()
+
+
+def failure(error: HeadwaterError) -> dict[str, Any]:
+    """The parts of what went wrong, as the command line tells them."""
+    told = {"wrong": error.wrong, "expected": error.expected, "found": error.found, "do": error.do}
+    return {name: None if value is None else str(value) for name, value in told.items()}
+
+
+def defect(error: BaseException) -> dict[str, Any]:
+    """The same for what nobody can be blamed for but us."""
+    if isinstance(error, MemoryError):
+        return failure(HeadwaterError("Memory ran out", do="ask for less, or close an index"))
+    said = " ".join(str(error).split())[:300]
+    return failure(
+        HeadwaterError(
+            f"{type(error).__name__}: {said}" if said else type(error).__name__,
+            do="this is a defect of headwater; the server's terminal shows where it happened",
+        )
+    )
+
+
+def as_json(value: Any) -> str:
+    """JSON that every browser reads: what is not finite is null, half a character an escape."""
+    from headwater.report.jsonl import json_text
+
+    try:
+        return json_text(value, allow_nan=False, default=_plain)
+    except ValueError:
+        return json_text(_finite(value), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and arrays of numpy; what else JSON has no word for by its text."""
+    made = getattr(value, "tolist", None)
+    return made() if made is not None else str(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    return _finite(_plain(value))

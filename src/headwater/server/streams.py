@@ -1,0 +1,117 @@
+"""A job as server-sent events: the state it is in, then whatever changes, until it ends.
+
+Who connects again is told the state anew, and of the pieces of text only those that come after the
+one it had last (the browser says which).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from headwater.engine.errors import HeadwaterError
+from headwater.server.jobs import ENDED, Job, Jobs, Lane, as_json
+
+PATIENCE = 60.0  # seconds between two looks at work that is waited for
+PULSE = 10.0  # seconds of silence after which a line says that the connection lives
+AGAIN = 1000  # milliseconds after which a browser connects again
+
+
+async def ended(jobs: Jobs, job: Job, seconds: float) -> bool:
+    """Wait for the job's end, for so many seconds at most; whether it came."""
+    woken, loop = asyncio.Event(), asyncio.get_running_loop()
+    with jobs.watched(job, lambda: _set(loop, woken)):
+        until = loop.time() + seconds
+        while job.state not in ENDED:
+            try:
+                await asyncio.wait_for(woken.wait(), max(until - loop.time(), 0))
+            except TimeoutError:
+                return job.state in ENDED
+            woken.clear()
+    return True
+
+
+async def done(jobs: Jobs, lane: Lane, work: Callable[[], Any]) -> Any:
+    """Do `work` in a lane, and wait for what it gives back; raises as it does."""
+    held: list[Any] = []
+    raised: list[HeadwaterError] = []
+
+    def kept(_: Any) -> str:
+        try:
+            held.append(work())
+        except HeadwaterError as error:
+            raised.append(error)
+        return "null"
+
+    job = jobs.start("reading", lane, kept)
+    try:
+        while not await ended(jobs, job, PATIENCE):
+            pass
+    finally:
+        jobs.cancel(job)  # where the browser went away
+    if raised:
+        raise raised[0]
+    if not held:
+        error = job.error or {"wrong": "The work was stopped"}
+        raise HeadwaterError(str(error["wrong"]))
+    return held[0]
+
+
+async def events(jobs: Jobs, job: Job, last: int = 0) -> AsyncIterator[str]:
+    """The job's events as text; `last` is the number of the last one that was had."""
+    woken, loop = asyncio.Event(), asyncio.get_running_loop()
+    told = Told(last)
+    with jobs.watched(job, lambda: _set(loop, woken)):
+        yield f"retry: {AGAIN}\n\n"
+        while True:
+            with jobs.lock:
+                news, over = told.news(job), job.state in ENDED
+            for text in news:
+                yield text
+            if over:
+                return
+            try:
+                await asyncio.wait_for(woken.wait(), PULSE)
+            except TimeoutError:
+                yield ": still here\n\n"
+            woken.clear()
+
+
+class Told:
+    """What one connection has been told of a job."""
+
+    def __init__(self, last: int) -> None:
+        self.last, self.place = last, 0
+        self.progress: str | None = None
+
+    def news(self, job: Job) -> list[str]:
+        """Events that are new to it."""
+        made: list[str] = []
+        if job.state == "queued" and job.place != self.place:
+            self.place = job.place
+            made.append(_event("queued", json.dumps({"place": job.place})))
+        for number, name, data in job.events[self.last :]:
+            made.append(_event(name, data, number))
+            self.last = number
+        if job.progress is not None and job.progress is not self.progress:
+            self.progress = job.progress
+            made.append(_event("progress", job.progress))
+        if job.state == "done":
+            made.append(_event("result", job.result or "null"))
+        elif job.state == "failed":
+            made.append(_event("failed", as_json({"error": job.error})))
+        elif job.state == "cancelled":
+            made.append(_event("cancelled", "{}"))
+        return made
+
+
+def _event(name: str, data: str, number: int | None = None) -> str:
+    known = "" if number is None else f"id: {number}\n"
+    return f"{known}event: {name}\ndata: {data}\n\n"
+
+
+def _set(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(woken.set)
