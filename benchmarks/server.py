@@ -49,15 +49,17 @@ class Served:
     def __init__(self, index: str) -> None:
         words = [sys.executable, "-m", "headwater", "serve", index]
         words += ["--token", TOKEN, "--no-open", "--port", "0"]
-        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
+        self.process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+        said = self.process.stderr
+        assert said is not None
         found = None
         while found is None:
-            line = self.process.stdout.readline()
+            line = said.readline()
             if not line:
                 raise SystemExit("the server ended before it said where it is")
             found = re.search(r"(http://[^\s/]+)/\?token=", line)
         self.address = found[1]
+        threading.Thread(target=said.read, daemon=True).start()  # so that it never waits for us
 
     def __enter__(self) -> Served:
         return self

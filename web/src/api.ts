@@ -91,7 +91,8 @@ export function start<T>(kind: string, asked: Record<string, unknown>, watch: Wa
   return { id, result, cancel };
 }
 
-function follow<T>(id: string, watch: Watch): Promise<T> {
+/** Follow a job that was posted before. */
+export function follow<T>(id: string, watch: Watch): Promise<T> {
   return new Promise((done, fail) => {
     const source = new EventSource(`api/jobs/${id}/events`);
     const on = (name: string, act: (data: never) => void, last = false): void =>

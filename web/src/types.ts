@@ -50,9 +50,27 @@ export interface Distribution {
   counts: number[];
 }
 
+/** A stretch of the output that stands in the corpus word for word; see evidence/span.py. */
 export interface OutputSpan {
+  start: number;
+  end: number;
   text: string;
-  [name: string]: Json;
+  count: number;
+  log_probability: number;
+  parts: { start: number; end: number; text: string; tokens: number; count: number }[];
+  documents: SpanDocument[];
+  output_tokens: number;
+  /** Characters [start, end) of the completion. */
+  in_output: [number, number];
+}
+
+export interface SpanDocument {
+  position: number;
+  id: string;
+  matches: [number, number][];
+  snippet: string;
+  url: string | null;
+  metadata: Record<string, Json>;
 }
 
 export interface Answer {

@@ -1,0 +1,225 @@
+// What leaves the app: links (all of the screen, never a token), an answer as Markdown, files.
+// And the reverse: the query that a link names, read with care.
+import type { Answer, Evidence, IndexInfo, MethodInfo, Query } from './types';
+import { count, percent, signed } from './format';
+
+/** The link of this screen: without what stands behind "?", where a first visit has its token. */
+export function linkOf(place: { origin: string; pathname: string; hash: string }): string {
+  return `${place.origin}${place.pathname}${place.hash}`;
+}
+
+type Ranges = [number, number][];
+
+/** "0-5,9-12" (characters as Python counts them, by code point) as ranges in order, without overlap; what is no range is left out. */
+export function rangesOf(text: string | undefined, length: number): Ranges {
+  const found: Ranges = [];
+  for (const part of (text ?? '').split(',')) {
+    const [, from, to] = /^(\d{1,9})-(\d{1,9})$/.exec(part.trim()) ?? [];
+    if (from === undefined || to === undefined) continue;
+    const range: [number, number] = [Number(from), Math.min(Number(to), length)];
+    if (range[0] < range[1]) found.push(range);
+  }
+  found.sort((a, b) => a[0] - b[0]);
+  return found.reduce<Ranges>((kept, [from, to]) => {
+    const last = kept.at(-1);
+    if (last && from <= last[1]) last[1] = Math.max(last[1], to);
+    else kept.push([from, to]);
+    return kept;
+  }, []);
+}
+
+export const rangesText = (ranges: Ranges): string =>
+  ranges.map(([from, to]) => `${from}-${to}`).join(',');
+
+/** The query in the address; null where there is none. */
+export function queryOf(values: Record<string, string>): Query | null {
+  const completion = values['completion'] ?? '';
+  if (completion === '') return null;
+  const query: Query = { prompt: values['prompt'] ?? '', completion };
+  if (values['instead_of']) query.instead_of = values['instead_of'];
+  const words = rangesOf(values['words'], Array.from(completion).length);
+  if (words.length > 0) query.words = words;
+  return query;
+}
+
+export function addressOf(query: Query): Record<string, string | null> {
+  return {
+    prompt: query.prompt,
+    completion: query.completion,
+    words: query.words?.length ? rangesText(query.words) : null,
+    instead_of: query.instead_of ?? null,
+  };
+}
+
+/** The index that the address names, or the first. */
+export function indexOf(indexes: IndexInfo[], name: string | undefined): IndexInfo | undefined {
+  return indexes.find((one) => one.name === name) ?? indexes[0];
+}
+
+/** The method of influence that the address names, or the first that the index can do. */
+export function methodOf(index: IndexInfo, name: string | undefined): MethodInfo | undefined {
+  const methods = index.methods.filter((one) => one.influence);
+  const able = methods.find((one) => one.missing === null);
+  return methods.find((one) => one.name === name) ?? able ?? methods[0];
+}
+
+const MARKS = /[\\`*_[\]<>|#~$&]/g;
+
+/** Text that stands in Markdown as it is: one line, no mark-up, no control characters. */
+export function markdownText(text: string): string {
+  const plain = text.replace(/[\u0000-\u001f\u007f\u2028\u2029]+/g, ' ').replace(/ {2,}/g, ' ');
+  // A direction set by the text would turn round what stands after it.
+  return plain.replace(/[\u202a-\u202e\u2066-\u2069]/g, '').replace(MARKS, '\\$&').trim();
+}
+
+/** A block of code that its own content cannot end. */
+function fenced(code: string): string {
+  const longest = Math.max(2, ...[...code.matchAll(/`+/g)].map(([run]) => run.length));
+  const fence = '`'.repeat(longest + 1);
+  return `${fence}\n${code}\n${fence}`;
+}
+
+function table(items: Evidence[]): string[] {
+  const rows = items.map((one, rank) => {
+    const score = one.score === null ? '–' : signed(one.score);
+    const above = one.percentile === null ? '–' : `${one.percentile.toFixed(2)} %`;
+    const place = rank + 1;
+    return `| ${place} | ${score} | ${above} | ${markdownText(one.id)} | ${markdownText(one.text)} |`;
+  });
+  return ['| rank | score | scores lower | example | text |', '|---:|---:|---:|---|---|', ...rows];
+}
+
+/** An answer to paste into an issue or a page. */
+export function markdown(answer: Answer): string {
+  const { summary } = answer.picture ?? answer.judgement;
+  const chance = answer.probability === null ? '' : ` Probability ${percent(answer.probability)}.`;
+  const shape = `${markdownText(answer.title)}; score in ${markdownText(answer.unit)}`;
+  const lines = [
+    `### ${markdownText(answer.query)}`,
+    '',
+    `${shape}; ${count(answer.examples)} examples.${chance}`,
+    '',
+    markdownText(summary),
+    '',
+  ];
+  if (answer.proponents.length) lines.push('**Support it**', '', ...table(answer.proponents), '');
+  if (answer.opponents.length) lines.push('**Oppose it**', '', ...table(answer.opponents), '');
+  for (const note of answer.notes) lines.push(`- ${markdownText(note)}`);
+  if (answer.reproduce.command) lines.push('', 'Again:', '', fenced(answer.reproduce.command));
+  return `${lines.join('\n').trim()}\n`;
+}
+
+/** A cell of CSV that a spreadsheet takes for text, never for a formula. */
+export function cell(value: unknown): string {
+  if (value === null || value === undefined) return '';
+  if (typeof value === 'number') return String(value);
+  const text = typeof value === 'string' ? value : JSON.stringify(value);
+  const safe = /^[=+\-@\t\r\n]/.test(text) ? `'${text}` : text;
+  return /[",\r\n']/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+
+export function csv(rows: Record<string, unknown>[]): string {
+  const names = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+  const lines = rows.map((row) => names.map((name) => cell(row[name])).join(','));
+  return `${[names.map(cell).join(','), ...lines].join('\r\n')}\r\n`;
+}
+
+export function answerRows(answer: Answer): Record<string, unknown>[] {
+  const sides = [
+    ['supports', answer.proponents],
+    ['opposes', answer.opponents],
+  ] as const;
+  return sides.flatMap(([side, items]) =>
+    items.map((one, place) => ({
+      side,
+      rank: place + 1,
+      id: one.id,
+      kind: one.kind,
+      score: one.score,
+      unit: answer.unit,
+      percentile: one.percentile,
+      support: one.support,
+      text: one.text,
+      ...Object.fromEntries(Object.entries(one.metadata).map(([k, v]) => [`metadata.${k}`, v])),
+    })),
+  );
+}
+
+/** A name for a file, of what was asked. */
+export function fileName(said: string, ending: string): string {
+  const words = said.normalize('NFKD').replace(/[^\p{Letter}\p{Number}]+/gu, '-');
+  const short = Array.from(words.replace(/^-+|-+$/g, '').toLowerCase()).slice(0, 60).join('');
+  return `${short || 'headwater'}.${ending}`;
+}
+
+export function download(name: string, content: Blob | string, type = 'text/plain'): void {
+  const file = content instanceof Blob ? content : new Blob([content], { type });
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(file);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+/** Put text on the clipboard; false where the browser does not let us. */
+export async function copy(text: string): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return copyByHand(text);
+  }
+}
+
+/** For pages served without TLS from another machine, where there is no clipboard to write to. */
+function copyByHand(text: string): boolean {
+  const box = document.createElement('textarea');
+  box.value = text;
+  box.setAttribute('aria-hidden', 'true');
+  const held = document.activeElement;
+  document.body.append(box);
+  box.select();
+  const done = document.execCommand('copy');
+  box.remove();
+  if (held instanceof HTMLElement) held.focus();
+  return done;
+}
+
+const DRAWN = [
+  'fill',
+  'fill-opacity',
+  'stroke',
+  'stroke-width',
+  'stroke-opacity',
+  'stroke-dasharray',
+  'opacity',
+  'font-family',
+  'font-size',
+  'font-weight',
+  'text-anchor',
+  'dominant-baseline',
+];
+
+/** A chart as a file of its own: what the page's styles gave it is written into it. */
+export function svgFile(svg: SVGSVGElement): string {
+  const made = svg.cloneNode(true) as SVGSVGElement;
+  const from = [svg, ...svg.querySelectorAll('*')];
+  const to = [made, ...made.querySelectorAll('*')];
+  from.forEach((element, place) => {
+    const style = getComputedStyle(element);
+    const target = to[place];
+    for (const name of DRAWN) target?.setAttribute(name, style.getPropertyValue(name));
+    for (const name of ['class', 'style', 'tabindex', 'role']) target?.removeAttribute(name);
+  });
+  const box = svg.getBoundingClientRect();
+  made.setAttribute('xmlns', 'http://www.w3.org/2000/svg');
+  made.setAttribute('width', String(Math.round(box.width)));
+  made.setAttribute('height', String(Math.round(box.height)));
+  const ground = document.createElementNS('http://www.w3.org/2000/svg', 'rect');
+  ground.setAttribute('width', '100%');
+  ground.setAttribute('height', '100%');
+  const sheet = svg.closest('.sheet') ?? svg.closest('.headwater') ?? document.body;
+  ground.setAttribute('fill', getComputedStyle(sheet).backgroundColor);
+  made.prepend(ground);
+  return new XMLSerializer().serializeToString(made);
+}
