@@ -80,3 +80,13 @@ test('what the tab stored is read with care', () => {
   expect(found).toHaveLength(1);
   expect(found[0]).toMatchObject({ ...row, note: '', from: '' });
 });
+
+test('no method that passes over the whole corpus begins unasked', () => {
+  const method = (name: string, missing: string | null, influence = true): object => ({ name, missing, influence });
+  const methods = [method('bm25', null, false), method('trackstar', 'no features'), method('ekfac', null)];
+  const index = { features: false, methods } as never;
+  expect(share.methodOf(index, undefined)?.name).toBe('trackstar');
+  expect(share.methodOf(index, 'ekfac')?.name).toBe('ekfac');
+  const stored = { features: true, methods: [methods[0], method('trackstar', null), methods[2]] } as never;
+  expect(share.methodOf(stored, 'nonsense')?.name).toBe('trackstar');
+});

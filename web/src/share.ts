@@ -56,10 +56,13 @@ export function indexOf(indexes: IndexInfo[], name: string | undefined): IndexIn
   return indexes.find((one) => one.name === name) ?? indexes[0];
 }
 
-/** The method of influence that the address names, or the first that the index can do. */
+/**
+ * The method of influence that the address names, or the first that only scans what is stored: a
+ * pass of the model over the whole corpus begins only when somebody chose it.
+ */
 export function methodOf(index: IndexInfo, name: string | undefined): MethodInfo | undefined {
   const methods = index.methods.filter((one) => one.influence);
-  const able = methods.find((one) => one.missing === null);
+  const able = index.features ? methods.find((one) => one.missing === null) : undefined;
   return methods.find((one) => one.name === name) ?? able ?? methods[0];
 }
 
@@ -201,25 +204,36 @@ const DRAWN = [
 ];
 
 /** A chart as a file of its own: what the page's styles gave it is written into it. */
-export function svgFile(svg: SVGSVGElement): string {
+export function svgFile(svg: SVGSVGElement, title = ''): string {
   const made = svg.cloneNode(true) as SVGSVGElement;
   const from = [svg, ...svg.querySelectorAll('*')];
   const to = [made, ...made.querySelectorAll('*')];
   from.forEach((element, place) => {
     const style = getComputedStyle(element);
+    const above = place && element.parentElement ? getComputedStyle(element.parentElement) : null;
     const target = to[place];
-    for (const name of DRAWN) target?.setAttribute(name, style.getPropertyValue(name));
-    for (const name of ['class', 'style', 'tabindex', 'role']) target?.removeAttribute(name);
+    for (const name of DRAWN) {
+      const value = style.getPropertyValue(name);
+      // What is inherited need not be said again; opacity is not inherited.
+      const said = name === 'opacity' ? '1' : above?.getPropertyValue(name);
+      if (value !== said) target?.setAttribute(name, value);
+      else target?.removeAttribute(name);
+    }
+    for (const name of ['class', 'style', 'tabindex', 'role', 'aria-hidden'])
+      target?.removeAttribute(name);
   });
   const box = svg.getBoundingClientRect();
   made.setAttribute('xmlns', 'http://www.w3.org/2000/svg');
   made.setAttribute('width', String(Math.round(box.width)));
   made.setAttribute('height', String(Math.round(box.height)));
-  const ground = document.createElementNS('http://www.w3.org/2000/svg', 'rect');
+  const draw = (name: string): Element => document.createElementNS('http://www.w3.org/2000/svg', name);
+  const ground = draw('rect');
   ground.setAttribute('width', '100%');
   ground.setAttribute('height', '100%');
   const sheet = svg.closest('.sheet') ?? svg.closest('.headwater') ?? document.body;
   ground.setAttribute('fill', getComputedStyle(sheet).backgroundColor);
-  made.prepend(ground);
+  const words = draw('title');
+  words.textContent = title || svg.getAttribute('aria-label') || '';
+  made.prepend(words, ground);
   return new XMLSerializer().serializeToString(made);
 }

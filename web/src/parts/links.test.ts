@@ -13,6 +13,8 @@ test('only plain web addresses become links', () => {
     '//example.org',
     'example.org',
     'https://user:secret@example.org',
+    'https://user@example.org',
+    'https:example.org',
     'https://',
     `https://example.org/${'x'.repeat(3000)}`,
     '',

@@ -35,7 +35,8 @@ test("a word's share is the sum of its tokens'; the strongest come first, weak o
   const sums = words(text, marks);
   expect(at(text, sums)).toEqual(['Lima', 'is', 'in', 'Peru', '.']);
   expect(sums[0]?.share).toBeCloseTo(0.3);
-  expect(at(text, strongest(text, marks.slice(0, -1), 3))).toEqual(['is', 'Lima', 'Peru']);
+  expect(at(text, strongest(text, marks.slice(0, -1), 9))).toEqual(['is', 'Lima', 'Peru']);
+  expect(strongest(text, marks.slice(0, -1), 2)).toHaveLength(2);
 });
 
 test('a script without blanks stays in tokens', () => {

@@ -48,9 +48,10 @@ test('a failure is told, and words of a former run do not come into the next', a
   const gone = made.run('i', 'p', LIKELIEST);
   const done = made.run('i', 'q', LIKELIEST);
   old.watch().token?.({ text: ' old', probability: 1 });
-  old.fail(new Cancelled('cancelled'));
-  expect(await gone).toBeNull();
   now.watch().token?.({ text: ' new', probability: 1 });
+  old.fail(new ServerError({ wrong: 'old', expected: null, found: null, do: null }, 500));
+  expect(await gone).toBeNull();
+  expect(made.failure).toBeNull();
   now.fail(new ServerError({ wrong: 'no', expected: null, found: null, do: null }, 500));
   expect(await done).toMatchObject({ text: ' new' });
   expect(made.failure?.wrong).toBe('no');

@@ -23,10 +23,11 @@ export interface Label extends Box {
 }
 
 const GAP = 9; // pixels from a point to its label: the least
-const REACH = 170;
+const REACH = 240;
 const CROWD = 60; // pixels within which points crowd each other
 const LINE = 25; // price of standing on an interval
 const TAKEN = 1000; // price of standing on what must be read
+const OUTSIDE = 5000; // price of being cut off
 
 export const meet = (a: Box, b: Box): boolean =>
   a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
@@ -78,7 +79,7 @@ function cheapest(
       const left = point.x + gap * right - (width * (1 - right)) / 2;
       const top = point.y + gap * down - (height * (1 - down)) / 2;
       const box = { left, top, right: left + width, bottom: top + height };
-      let price = gap + (within(box, frame) ? 0 : TAKEN);
+      let price = gap + (within(box, frame) ? 0 : OUTSIDE);
       for (const line of lines) if (meet(box, line)) price += LINE;
       for (const other of taken) if (meet(box, other)) price += TAKEN;
       if (price < least) [best, least] = [box, price];

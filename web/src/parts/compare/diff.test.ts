@@ -38,6 +38,12 @@ test('equal texts differ nowhere; an insertion removes nothing', () => {
   expect(inserted.added).toEqual([[1, 3]]);
 });
 
+test('as much as possible stays the same', () => {
+  const moved = difference(' x a b c d', ' a b c y d');
+  expect(moved.removed).toEqual([[0, 2]]);
+  expect(moved.added).toEqual([[6, 8]]);
+});
+
 test('very long texts stay quick', () => {
   const many = Array.from({ length: 5000 }, (_, n) => `w${n}`).join(' ');
   const other = Array.from({ length: 5000 }, (_, n) => `v${n}`).join(' ');

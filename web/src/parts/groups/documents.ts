@@ -6,8 +6,6 @@ export interface Document {
   id: string;
   position: number;
   text: string;
-  /** The text goes on. */
-  cut?: boolean;
   metadata: Record<string, Json>;
 }
 
@@ -32,7 +30,11 @@ export function means(index: IndexInfo, method: MethodInfo): Record<string, unkn
   return { evidence: index.kinds.filter((kind) => kind === 'lexical' || kind === 'verbatim') };
 }
 
-export const PAGE = 200; // the most that the server gives at once
+const PAGE = 1000; // examples fetched at a time
+
+const SHORT = 400; // characters that the server gives of a text in a list
+/** Whether a text of a list goes on. */
+export const isCut = ({ text }: Document): boolean => Array.from(text).length >= SHORT;
 
 const path = (index: string): string => `indexes/${encodeURIComponent(index)}/documents`;
 
