@@ -16,7 +16,7 @@ from headwater.evidence.rankers import method_by_name
 from headwater.index import model as loading
 from headwater.server import served
 from headwater.server.jobs import Missing
-from headwater.server.kept import Kept
+from headwater.engine.kept import Kept
 from headwater.server.named import named
 from headwater.server.workbench import Opening, Workbench
 

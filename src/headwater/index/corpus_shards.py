@@ -25,6 +25,7 @@ from headwater.tasks.task import Chunk
 
 if TYPE_CHECKING:
     from headwater.corpus.corpus import Corpus
+    from headwater.engine.kept import Kept
     from headwater.tasks.task import Task
     from headwater.tasks.texts import Texts
 
@@ -256,9 +257,14 @@ def read_shard(
 
 
 class ShardFile:
-    """A corpus shard held open, for reading some of its rows again and again."""
+    """A corpus shard held open, for reading some of its rows again and again.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        groups: where what was read of it is kept, row group by row group; those who ask one index
+            again and again come back to the same ones. None = nothing is kept.
+    """
+
+    def __init__(self, path: Path, groups: Kept[Any] | None = None) -> None:
         import pyarrow.parquet as pq
 
         self.path = path
@@ -267,6 +273,7 @@ class ShardFile:
         metadata = self.file.metadata
         self.sizes = [metadata.row_group(g).num_rows for g in range(self.file.num_row_groups)]
         self.starts = np.concatenate([[0], np.cumsum(self.sizes)])
+        self.groups = groups
 
     def rows(self, rows: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
         """Rows in the order asked for; only their row groups are read.
@@ -274,16 +281,26 @@ class ShardFile:
         Raises:
             DamageError: when the file is not what was written.
         """
-        owners = np.searchsorted(self.starts, np.asarray(rows, dtype=int), side="right") - 1
-        groups: list[int] = sorted(set(owners.tolist()))
+        asked = np.asarray(rows, dtype=int)
+        owners = np.searchsorted(self.starts, asked, side="right") - 1
+        found: dict[int, dict[str, Any]] = {}
         with _undamaged(self.path):
-            table = self.file.read_row_groups(groups, columns=list(columns), use_threads=False)
-            before = np.cumsum([0, *(self.sizes[g] for g in groups)])[:-1]
-            at = dict(zip(groups, before.tolist(), strict=True))
-            places = [
-                int(at[g] + r - self.starts[g]) for g, r in zip(owners.tolist(), rows, strict=True)
-            ]
-            return table.take(places).to_pylist()
+            for group in sorted(set(owners.tolist())):
+                mine = asked[owners == group]
+                table = self._group(group, columns)
+                made = table.take(mine - self.starts[group]).to_pylist()
+                found |= dict(zip(mine.tolist(), made, strict=True))
+        return [found[row] for row in asked.tolist()]
+
+    def _group(self, group: int, columns: Sequence[str]) -> Any:
+        """Some columns of a row group, as a table."""
+        key = f"{self.path} {group} {' '.join(columns)}"
+        table = None if self.groups is None else self.groups.get(key)
+        if table is None:
+            table = self.file.read_row_group(group, columns=list(columns), use_threads=False)
+            if self.groups is not None:
+                self.groups.put(key, table)
+        return table
 
 
 @contextmanager

@@ -15,12 +15,14 @@ import numpy as np
 
 from headwater.engine.errors import InputError
 from headwater.engine.files import inside
+from headwater.engine.kept import Kept
 from headwater.index.corpus_shards import ShardFile, documents_of, read_shard
 
 if TYPE_CHECKING:
     from headwater.corpus.document import Document
 
 KEPT = 2048  # documents in memory
+GROUP_BYTES = 32 << 20  # of row groups in memory
 SHOWN = ("id", "content", "arrays", "metadata")
 
 Array = np.ndarray[Any, Any]
@@ -39,6 +41,7 @@ class Examples:
         self.starts: Array = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         self._kept: dict[int, Document] = {}
         self._files: dict[int, ShardFile] = {}
+        self._groups = Kept[Any](GROUP_BYTES, lambda table: table.nbytes)
 
     @cached_property
     def ids(self) -> list[str]:
@@ -109,7 +112,7 @@ class Examples:
         for number in sorted(set(numbers.tolist())):
             mine = asked[numbers == number]
             if number not in self._files:
-                self._files[number] = ShardFile(self._path(number))
+                self._files[number] = ShardFile(self._path(number), self._groups)
             rows = self._files[number].rows((mine - self.starts[number]).tolist(), columns)
             found |= dict(zip(mine.tolist(), rows, strict=True))
         return [found[position] for position in asked.tolist()]

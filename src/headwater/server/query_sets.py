@@ -22,7 +22,7 @@ from headwater.engine.json_lines import json_object
 from headwater.server.exports import File, json_lines, made_file
 from headwater.server.filters import parse
 from headwater.server.jobs import Missing
-from headwater.server.kept import Kept
+from headwater.engine.kept import Kept
 from headwater.server.query_entry import AIS, AIS_ENDING, METRICS, Entry
 from headwater.server.records import depth, is_pair, to_pair
 

@@ -26,7 +26,7 @@ import numpy as np
 from headwater.engine.errors import HeadwaterError, InputError
 from headwater.index.manifest import Manifest, read_manifest
 from headwater.server.jobs import Missing, as_json
-from headwater.server.kept import Kept
+from headwater.engine.kept import Kept
 from headwater.server.named import named
 from headwater.server.served import ModelState, Served, model_of
 
