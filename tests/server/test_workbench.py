@@ -12,11 +12,11 @@ import pytest
 
 import headwater as hw
 from headwater.engine.errors import InputError
+from headwater.engine.kept import Kept
 from headwater.evidence.rankers import method_by_name
 from headwater.index import model as loading
 from headwater.server import served
 from headwater.server.jobs import Missing
-from headwater.engine.kept import Kept
 from headwater.server.named import named
 from headwater.server.workbench import Opening, Workbench
 

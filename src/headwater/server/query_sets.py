@@ -19,10 +19,10 @@ import numpy as np
 from headwater.engine.bootstrap import interval, redrawn
 from headwater.engine.errors import InputError
 from headwater.engine.json_lines import json_object
+from headwater.engine.kept import Kept
 from headwater.server.exports import File, json_lines, made_file
 from headwater.server.filters import parse
 from headwater.server.jobs import Missing
-from headwater.engine.kept import Kept
 from headwater.server.query_entry import AIS, AIS_ENDING, METRICS, Entry
 from headwater.server.records import depth, is_pair, to_pair
 

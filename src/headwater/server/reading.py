@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headwater.engine.kept import Kept
 from headwater.engine.progress import Progress
 from headwater.evidence.texts import document_text
 from headwater.server.jobs import Missing
-from headwater.engine.kept import Kept
 from headwater.server.workbench import digest
 
 if TYPE_CHECKING:

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwater.engine.errors import HeadwaterError, InputError
+from headwater.engine.kept import Kept
 from headwater.index.manifest import Manifest, read_manifest
 from headwater.server.jobs import Missing, as_json
-from headwater.engine.kept import Kept
 from headwater.server.named import named
 from headwater.server.served import ModelState, Served, model_of
 
