@@ -5,9 +5,10 @@
 
 It starts `headwater serve` itself. Every user asks a question, reads for `--pause` seconds (drawn
 evenly from half to one and a half of it), asks the next. Times are of the whole request over HTTP,
-with its result; every answer is compared with its question. With `--pause 0` it measures
-throughput. `--method` asks for influence instead of lexical and verbatim evidence. `--browser`
-opens the first screen, too. A query has `prompt` and `completion`.
+with its result; every answer is compared with its question. Questions that were asked before come
+from memory and are counted apart. With `--pause 0` it measures throughput. `--method` asks for
+influence instead of lexical and verbatim evidence. `--browser` opens the first screen, too. A query
+has `prompt` and `completion`.
 """
 
 from __future__ import annotations
@@ -84,9 +85,10 @@ class Load:
     def __init__(self, served: Served, name: str, rows: list[dict[str, Any]], args: Any) -> None:
         self.served, self.name, self.rows, self.args = served, name, rows, args
         self.seconds: list[float] = []
+        self.again: list[float] = []  # of questions that were asked before
         self.wrong: list[str] = []
         self.memory: list[float] = []
-        self._left = 0
+        self._left = self._asked = 0
         self._lock = threading.Lock()
 
     def run(self, requests: int) -> float:
@@ -109,10 +111,12 @@ class Load:
                     if self._left == 0:
                         return
                     self._left -= 1
-                    row = self.rows[self._left % len(self.rows)]
-                self._ask(client, row)
+                    self._asked += 1
+                    place = self._asked - 1
+                new = place < len(self.rows)
+                self._ask(client, self.rows[place % len(self.rows)], new)
 
-    def _ask(self, client: httpx.Client, row: dict[str, Any]) -> None:
+    def _ask(self, client: httpx.Client, row: dict[str, Any], new: bool) -> None:
         said = {"prompt": row["prompt"], "completion": row["completion"]}
         asked: dict[str, Any] = {"kind": "ask", "index": self.name, "query": said}
         if self.args.method:
@@ -126,10 +130,10 @@ class Load:
         answer = (told.get("result") or {}).get("answer") or {}
         mine = (answer.get("prompt"), answer.get("completion"))
         with self._lock:
-            self.seconds.append(spent)
+            (self.seconds if new else self.again).append(spent)
             if mine != (row["prompt"], row["completion"]):
                 self.wrong.append(f"{response.status_code}: {str(told.get('error'))[:200]}")
-            if len(self.seconds) % 100 == 0:
+            if (len(self.seconds) + len(self.again)) % 100 == 0:
                 self.memory.append(self.served.megabytes())
 
 
@@ -157,24 +161,26 @@ def main() -> None:
     with Served(args.index) as served:
         with served.client() as client:
             (index,) = client.get("session").raise_for_status().json()["indexes"]
-        warm = Load(served, index["name"], rows, argparse.Namespace(**{**vars(args), "pause": 0}))
-        warm.run(WARM)
-        load = Load(served, index["name"], rows, args)
+        warm = argparse.Namespace(**{**vars(args), "pause": 0})
+        Load(served, index["name"], rows[:WARM], warm).run(WARM)
+        load = Load(served, index["name"], rows[WARM:], args)
         before = served.megabytes()
         spent = load.run(args.requests)
         screen = first_screen(served, args.browser) if args.browser else None
-    times = sorted(load.seconds)
+    times, again = sorted(load.seconds), sorted(load.again)
     result = {
         "passages": index["examples"],
         "evidence": args.method or "lexical + verbatim",
         "users": args.users,
         "pause_s": args.pause,
-        "requests": len(times),
+        "requests": len(times) + len(again),
+        "first asked": len(times),
         "wrong": len(load.wrong),
         "median_ms": statistics.median(times) * 1e3,
         "p95_ms": times[int(0.95 * (len(times) - 1))] * 1e3,
         "max_ms": times[-1] * 1e3,
-        "per_second": len(times) / spent,
+        "asked before: median_ms": statistics.median(again) * 1e3 if again else None,
+        "per_second": (len(times) + len(again)) / spent,
         "memory_mb": {"before": before, "each 100 requests": load.memory},
         "first_screen_s": screen,
     }
