@@ -28,7 +28,8 @@ def test_an_answer_says_which_words_and_how_to_get_it_again(index: hw.Index) -> 
     assert "".join(answer.target) == " red"
     assert "(' red' of it)" in answer.query
     assert "words=((0, 4),)" in answer.reproduce["python"]
-    assert answer.reproduce["left_out"] == "words=[(0, 4)]"
+    assert "--words 0:4" in answer.reproduce["command"]
+    assert "left_out" not in answer.reproduce
     python = answer.reproduce["python"].replace(f"hw.Index.open({str(index.path)!r})", "index")
     again = eval(python, {"hw": hw, "index": index})
     assert [item.id for item in again.proponents] == [item.id for item in answer.proponents]
