@@ -187,10 +187,10 @@ class Bank:
 
     def _train(self, missing: Sequence[Trial], measure: str) -> None:
         """Train what is missing, in as many processes as there is work for."""
-        # A fork has the locks that other threads hold, and nobody who gives them back: in a server
-        # or a notebook it may wait for ever.
-        threads = threading.active_count() > 1
-        count = 1 if threads else min(self.workers, len(missing))
+        # A fork has the locks that other threads hold, and nobody who gives them back: off the main
+        # thread, in a server, it may wait for ever.
+        alone = threading.current_thread() is threading.main_thread()
+        count = min(self.workers, len(missing)) if alone else 1
         with Progress("retraining", len(missing), "models") as progress:
             if count == 1:
                 for trial in missing:
