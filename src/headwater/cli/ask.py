@@ -150,8 +150,9 @@ def _asked(given: dict[str, Any]) -> list[Asked]:
         )
     if completion is None:
         if instead_of is not None or words:
-            option = "--words" if instead_of is None else "--instead-of"
-            raise InputError(f"{option} needs a completion", expected="a COMPLETION", found="none")
+            wrong = "A contrast needs both completions"
+            wrong = wrong if instead_of is not None else "--words needs a completion"
+            raise InputError(wrong, expected="a COMPLETION", found="none")
         return [(prompt, None)]  # the model's own words
     return [(Query(prompt, completion, instead_of, words=parse_words(words)), None)]
 
