@@ -2,6 +2,7 @@
 #   make demo    a small model trained before your eyes, asked, and proved by training without
 #   make test    the checks, then the tests
 #   make check   ruff, pyright (strict), import-linter; svelte-check, eslint and vitest for web/
+#   make browser the interface in a real browser (Chromium), by mouse and keyboard; wants a quiet machine
 #   make web     build the interface into the package; Node is installed into .venv where there is none
 #   make venv    only install
 
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CODE := src tests benchmarks
 INSTALLING := installing into $(VENV), once: some minutes, and about 1.5 GB with torch
 
-.PHONY: demo test check web format venv clean
+.PHONY: demo test check browser web format venv clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/headwater demo
@@ -26,6 +27,9 @@ check: $(VENV)/.dev-installed
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python web/build.py --check
+
+browser: web
+	$(BIN)/python -m pytest tests/browser
 
 web: $(VENV)/.dev-installed
 	$(BIN)/python web/build.py
