@@ -23,6 +23,7 @@ TRIED = 100  # ports, from that one on
 NEEDED = ("fastapi", "uvicorn")
 EVERYWHERE = ("0.0.0.0", "::")
 FETCH_SECONDS, FETCH_BYTES = 30, 256 << 20
+SWITCH = 0.0005  # seconds, for Python's 0.005
 GRACE = 2  # seconds that a stopping server gives its connections
 
 Indexes = Annotated[
@@ -191,6 +192,7 @@ def _listen(host: str, port: int | None) -> socket:
 def _run(workbench: Workbench, listening: socket, given: dict[str, Any]) -> None:
     """Serve until it is stopped."""
     import secrets
+    import sys
 
     import uvicorn
 
@@ -222,6 +224,9 @@ def _run(workbench: Workbench, listening: socket, given: dict[str, Any]) -> None
         server_header=False,
         timeout_graceful_shutdown=GRACE,
     )
+    # An answer is hundreds of short calls that let go of the interpreter, and each waits so long to
+    # have it back while another answer computes.
+    sys.setswitchinterval(SWITCH)
     uvicorn.Server(config).run(sockets=[listening])
 
 
