@@ -11,7 +11,7 @@ import torch
 
 import headwater as hw
 from headwater.curvature.damping import AbsoluteDamping, RelativeDamping, ScheduleDamping
-from headwater.curvature.kronecker import Eigenbases, EigenvalueSink, LayerCurvature
+from headwater.curvature.kronecker import LayerCurvature
 from headwater.curvature.sides import (
     Covariance,
     block_slices,
@@ -21,6 +21,7 @@ from headwater.curvature.sides import (
     rotate,
     rotate_back,
 )
+from headwater.curvature.turned import Eigenbases, EigenvalueSink
 from headwater.engine.errors import InputError, NumericError
 from headwater.gradients.matrices import Layer, Layers
 from headwater.index.factors import Fit, fit_factors

@@ -7,7 +7,7 @@ from typing import TypeVar, cast
 
 from headwater.corpus.batches import batches_by_length
 from headwater.engine.errors import ResourceError
-from headwater.engine.memory import out_of_memory
+from headwater.engine.memory import give_back, out_of_memory
 
 Made = TypeVar("Made")
 
@@ -38,7 +38,7 @@ def in_batches(
                 ) from error
             made, fits = None, False
         if not fits:  # outside of the handler, which keeps the failed batch's tensors alive
-            _free_memory()
+            give_back()
             budget = max(1, budget // 2)
             rest = [i for items in [part, *waiting[::-1]] for i in items]
             again = batches_by_length([lengths[i] for i in rest], budget)
@@ -66,15 +66,5 @@ def whole(budget: int, attempt: Callable[[int], Made], said: str) -> Made:
                     f"Memory ran out on the {said}",
                     do="attribute fewer layers (modules), or use a larger machine",
                 ) from error
-        _free_memory()
+        give_back()
         budget //= 2
-
-
-def _free_memory() -> None:
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from headwater.gradients.matrices import DotSink, Layer, MatrixSink, slabs
+from headwater.curvature.kronecker import bases_of
+from headwater.curvature.turned import TurnedSink
+from headwater.gradients.matrices import DotSink, Layer
 
 if TYPE_CHECKING:
     from headwater.curvature.kronecker import LayerCurvature
@@ -60,7 +62,7 @@ class FisherSink(DotSink):
         self._factors.clear()
 
 
-class QuadraticSink(MatrixSink):
+class QuadraticSink(TurnedSink):
     """out += sum_ij w_ij (Q_S^T G Q_A)_ij^2 over layers, for each example of a batch.
 
     Args:
@@ -75,20 +77,19 @@ class QuadraticSink(MatrixSink):
         weights: Mapping[str, torch.Tensor],
         out: torch.Tensor,
     ) -> None:
-        super().__init__(layers)
-        self.curvature, self.weights, self.out = curvature, weights, out
+        super().__init__(layers, bases_of(curvature))
+        self.weights, self.out = weights, out
 
     def layer(self, layer: Layer, kept: torch.Tensor, d: torch.Tensor) -> None:
-        """Build the examples' matrices, turn them, and sum their weighted squares."""
-        weights = self.weights.get(layer.name)
-        if weights is None:
-            return
-        a, d = kept.to(weights.dtype), d.to(weights.dtype)
-        for part in slabs(len(d), layer.rows, layer.columns, d.element_size()):
-            built = torch.bmm(d[part].transpose(1, 2), a[part])
-            self.out[part] += self.form(layer.name, built)
+        """Leave out the layers without weights."""
+        if layer.name in self.weights:
+            super().layer(layer, kept, d)
 
-    def form(self, name: str, matrices: torch.Tensor) -> torch.Tensor:
-        """The quadratic form of gradients [n, out, in + bias] of one layer, [n]."""
-        turned = self.curvature[name].turn(matrices)
-        return (turned.square_() * self.weights[name]).sum(dim=(1, 2))
+    def turned(self, layer: Layer, part: slice, built: torch.Tensor) -> None:
+        """Sum their weighted squares."""
+        self.out[part] += weighted_squares(built, self.weights[layer.name])
+
+
+def weighted_squares(turned: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The quadratic form of turned gradients [n, out, in + bias] of one layer, [n]; spends them."""
+    return (turned.square_() * weights).sum(dim=(1, 2))

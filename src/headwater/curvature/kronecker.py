@@ -25,8 +25,9 @@ from headwater.curvature.sides import (
     turn_rows,
     turn_rows_back,
 )
+from headwater.curvature.turned import Eigenbases
 from headwater.engine.progress import Progress
-from headwater.gradients.matrices import Layer, MatrixSink, slabs, wide
+from headwater.gradients.matrices import Layer, MatrixSink, wide
 
 if TYPE_CHECKING:
     Function = Callable[[torch.Tensor], torch.Tensor]
@@ -80,6 +81,14 @@ def uncurved(layer: Layer, like: torch.Tensor) -> LayerCurvature:
     return LayerCurvature((), (), like.new_zeros(()).expand(layer.rows, layer.columns))
 
 
+def bases_of(curvature: Mapping[str, LayerCurvature]) -> Eigenbases:
+    """The eigenvectors of all layers."""
+    return Eigenbases(
+        {name: one.out for name, one in curvature.items()},
+        {name: one.inn for name, one in curvature.items()},
+    )
+
+
 class CovarianceSink(MatrixSink):
     """Sums a a^T for every input and d d^T for every layer, padding left out.
 
@@ -131,18 +140,6 @@ class CovarianceSink(MatrixSink):
 
 
 @dataclass
-class Eigenbases:
-    """Eigenvectors of every side; layers may share an input side.
-
-    Args:
-        out, inn: by layer; blocks of columns.
-    """
-
-    out: dict[str, list[torch.Tensor]]
-    inn: dict[str, list[torch.Tensor]]
-
-
-@dataclass
 class Side:
     """A side that waits to be decomposed.
 
@@ -187,48 +184,3 @@ def decompose(sides: Mapping[str, Side]) -> dict[str, Decomposed]:
     finally:
         torch.set_num_threads(threads)
     return made
-
-
-class EigenvalueSink(MatrixSink):
-    """Sums (Q_S^T G Q_A)^2 over examples, by layer.
-
-    A side is turned token by token, or once G is built, whichever takes fewer operations: of T
-    tokens and a block of n columns that is T n^2 against n^2 for each of the other side's rows.
-    """
-
-    def __init__(self, layers: Mapping[str, Layer], bases: Eigenbases) -> None:
-        super().__init__(layers)
-        self.bases = bases
-        self.total: dict[str, torch.Tensor] = {}
-        self._later: set[str] = set()  # layers whose input is not turned yet
-
-    def joint(self, names: Sequence[str], a: torch.Tensor) -> torch.Tensor:
-        """Q_A^T a, once for the layers that share the input; or a itself, to be turned later."""
-        basis = self.bases.inn[names[0]]
-        a = a.to(basis[0].dtype)
-        rows = sum(self.layers[name].rows for name in names)
-        if a.shape[1] > rows and self.summed.isdisjoint(names):
-            self._later.update(names)
-            return a
-        self._later.difference_update(names)
-        return rotate(a, basis)
-
-    def layer(self, layer: Layer, kept: torch.Tensor, d: torch.Tensor) -> None:
-        """total += sum over examples of (sum_t d' a'^T)^2."""
-        inn, out = self.bases.inn[layer.name], self.bases.out[layer.name]
-        d = d.to(out[0].dtype)
-        first = d.shape[1] <= layer.columns
-        turned = rotate(d, out) if first else d
-        for part in slabs(len(d), layer.rows, layer.columns, d.element_size()):
-            built = torch.bmm(turned[part].transpose(1, 2), kept[part])
-            if layer.name in self._later:
-                built = rotate(built, inn)
-            if not first:
-                built = turn_rows(built, out)
-            made = built.square_().sum(dim=0)
-            held = self.total.get(layer.name)
-            self.total[layer.name] = made if held is None else held.add_(made)
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """The sums by name."""
-        return {f"values.{name}": total for name, total in self.total.items()}

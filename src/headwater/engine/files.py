@@ -12,13 +12,17 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from headwater.engine.errors import BusyError, DamageError, InputError, ResourceError
 
+STILL = 1_000_000_000  # nanoseconds in which a change may not be told by the clock
+
+_known: dict[tuple[int, ...], str] = {}  # checksums of files as they were when they were read
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
@@ -102,12 +106,28 @@ def read_json(path: Path) -> Any:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of the file's bytes, hexadecimal."""
+    """SHA-256 of the file's bytes, hexadecimal.
+
+    A file that has not changed since this process last read it is not read again. The clock that
+    tells is coarse, so this is said of no file that was written in the last second.
+    """
     digest = hashlib.sha256()
     with path.open("rb") as file:
+        state = _state(file)
+        if state in _known:
+            return _known[state]
         while block := file.read(1 << 22):
             digest.update(block)
+        if _state(file) == state and time.time_ns() - state[-1] > STILL:
+            _known[state] = digest.hexdigest()
     return digest.hexdigest()
+
+
+def _state(file: IO[bytes]) -> tuple[int, ...]:
+    """What changes with the file's bytes."""
+    found = os.fstat(file.fileno())
+    times = (found.st_ctime_ns, found.st_mtime_ns)
+    return (found.st_dev, found.st_ino, found.st_size, *times, max(times))
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from headwater.tasks.task import Chunk, Task
 
 SLAB_BYTES = 128 << 20  # of gradients that are built at a time
-SKETCHED = 8  # chunks that are run in two orders
+SKETCHED = 4  # chunks that are run in two orders
 TRIES = 8  # batches in which some that differ are sought
 
 
@@ -223,12 +223,14 @@ class MatrixSink:
     A subclass takes `joint` (an input that one or several layers share) and `layer`.
 
     Args:
-        layers: by weight name. Whoever counts positions sets `lengths`, to tell padding.
+        layers: by weight name. Whoever counts positions sets `lengths`, to tell padding; whoever
+            adds chunks up sets `owners`, (whose, weight) of each of a batch.
     """
 
     def __init__(self, layers: Mapping[str, Layer]) -> None:
         self.layers = layers
         self.lengths: torch.Tensor | None = None  # of the batch; None = no padding
+        self.owners: Sequence[tuple[int, float]] = ()
         self.summed: set[str] = set()  # layers used more than once in a pass
         self.scales: Mapping[str, Scale] = {}  # of layers in other coordinates
         self._uses: dict[str, list[tuple[Any, torch.Tensor]]] = {}

@@ -68,6 +68,7 @@ def choose(
     """
     model, head = task.model, task.head_module()
     owners = _owners(model)
+    adapted = any("lora_" in name for name, _ in model.named_parameters())
     chosen: set[int] = set()
     for name, module in model.named_modules():
         for attribute, parameter in module.named_parameters(recurse=False):
@@ -75,7 +76,7 @@ def choose(
             if names is not None:
                 wanted = owners[id(parameter)] in names
             else:
-                wanted = _wanted(model, name, module, kind, parameters, head)
+                wanted = _wanted(name, module, kind, parameters, head, adapted)
             if wanted:
                 _refuse_tied_head(parameters, names, name, head, owners[id(parameter)])
                 chosen.add(id(parameter))
@@ -211,13 +212,14 @@ def orient(kind: Kind, shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _wanted(
-    model: torch.nn.Module,
     name: str,
     module: torch.nn.Module,
     kind: Kind,
     parameters: str | ModuleFilter,
     head: str | None,
+    adapted: bool,
 ) -> bool:
+    """Whether a weight of this module is chosen; `adapted`: whether the model has adapters."""
     if parameters == "all":
         return True
     if kind not in MATRICES:
@@ -226,7 +228,6 @@ def _wanted(
         return bool(parameters(name, module))
     if head is not None and (name == head or name.startswith(f"{head}.")) and "lora_" not in name:
         return False
-    adapted = any("lora_" in part for part, _ in model.named_parameters())
     return "lora_" in name if parameters == "linear" and adapted else True
 
 

@@ -23,17 +23,12 @@ import torch
 
 from headwater.corpus.batches import batches_by_length
 from headwater.corpus.halving import whole
-from headwater.curvature.kronecker import (
-    CovarianceSink,
-    Eigenbases,
-    EigenvalueSink,
-    LayerCurvature,
-    Side,
-    decompose,
-)
+from headwater.curvature.kronecker import CovarianceSink, LayerCurvature, Side, decompose
 from headwater.curvature.sides import WIDEST, block_slices, lower_triangle, panel_rows
+from headwater.curvature.turned import Eigenbases, EigenvalueSink
 from headwater.engine.errors import InputError, NumericError
 from headwater.engine.files import locked, make_folder
+from headwater.engine.memory import give_back
 from headwater.engine.progress import Progress
 from headwater.gradients.matrices import wide
 from headwater.index.mapped import map_tensors
@@ -221,6 +216,7 @@ class _Fitting:
         with locked(path.with_name(f".{path.stem}.lock"), path.name, wait=True):
             if not is_written(path):
                 write_tensors(path, make())
+                give_back()
             parts.remove()
 
     def _pass(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,11 @@ if TYPE_CHECKING:
     import torch
 
 
-def map_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of the file, private to this process, backed by the page cache.
+def map_tensors(path: Path, names: Collection[str] | None = None) -> dict[str, torch.Tensor]:
+    """Tensors of the file, private to this process, backed by the page cache.
+
+    Args:
+        names: of those that are wanted, as far as they are there; None = all.
 
     Raises:
         DamageError: when the header or the size is not that of a safetensors file.
@@ -41,7 +45,7 @@ def map_tensors(path: Path) -> dict[str, torch.Tensor]:
         header = json.loads(view[8 : 8 + length])
         tensors: dict[str, torch.Tensor] = {}
         for name, entry in header.items():
-            if name == "__metadata__":
+            if name == "__metadata__" or (names is not None and name not in names):
                 continue
             dtype, width = types[entry["dtype"]]
             start, end = entry["data_offsets"]

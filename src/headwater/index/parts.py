@@ -94,7 +94,7 @@ class Parts:
     def total(self, *names: str) -> list[torch.Tensor]:
         """Sums of tensors over the parts, float64 (int64 of whole numbers), on the CPU."""
         made: dict[str, torch.Tensor] = {}
-        for part in map(self._read, self.names):
+        for part in (self._read(part, names) for part in self.names):
             for name in (name for name in names if name in part):
                 if name in made:
                     made[name] += part[name]
@@ -110,6 +110,6 @@ class Parts:
     def _at(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
 
-    def _read(self, name: str) -> Sums:
+    def _read(self, name: str, tensors: Sequence[str] | None = None) -> Sums:
         """Mapped anew each time: a map that is kept would keep in memory what was read."""
-        return map_tensors(self._at(name))
+        return map_tensors(self._at(name), tensors)

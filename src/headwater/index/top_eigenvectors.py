@@ -17,15 +17,9 @@ import torch
 
 from headwater.corpus.batches import batches_by_length
 from headwater.curvature.damping import RelativeDamping
-from headwater.curvature.kronecker import (
-    CovarianceSink,
-    Eigenbases,
-    EigenvalueSink,
-    LayerCurvature,
-    Side,
-    decompose,
-)
+from headwater.curvature.kronecker import CovarianceSink, LayerCurvature, Side, decompose
 from headwater.curvature.sides import WIDEST, Covariance, lower_triangle, panel_rows
+from headwater.curvature.turned import Eigenbases, EigenvalueSink
 from headwater.engine.errors import InputError
 from headwater.engine.progress import Progress
 from headwater.engine.seeds import own_seeds

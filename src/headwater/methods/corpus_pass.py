@@ -11,8 +11,8 @@ groups that fit in memory.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from headwater.index.selection import Mask
     from headwater.tasks.query import Query
     from headwater.tasks.task import Chunk, Task
+
+Sunk = TypeVar("Sunk", bound=MatrixSink)
 
 DIRECTION_BYTES = 3 << 30  # of directions that are held at a time
 FEW = 8  # queries for which their order in memory makes no difference
@@ -110,14 +112,13 @@ class QuerySink(MatrixSink):
     """Adds each chunk's weighted matrix to its query's: no other matrix is built.
 
     Args:
-        made: [queries, out, in + bias] by layer, begun with zeros where there is none yet.
-        queries: how many. Whoever runs a batch sets `owners`, (query, weight) of each chunk.
+        queries: how many. `made` is [queries, out, in + bias] by layer, of those that were reached.
     """
 
-    def __init__(self, layers: Mapping[str, Layer], made: Directions, queries: int) -> None:
+    def __init__(self, layers: Mapping[str, Layer], queries: int) -> None:
         super().__init__(layers)
-        self.made, self.queries = made, queries
-        self.owners: list[tuple[int, float]] = []
+        self.queries = queries
+        self.made: Directions = {}
 
     def layer(self, layer: Layer, kept: torch.Tensor, d: torch.Tensor) -> None:
         """made[query] += weight sum_t d_t a_t^T."""
@@ -139,18 +140,8 @@ def query_matrices(layers: Layers, queries: Sequence[Query]) -> Directions:
     Raises:
         NumericError: when one is not finite.
     """
-    owned = [
-        (number, weight, chunk)
-        for number, query in enumerate(queries)
-        for weight, chunk in layers.task.query_chunks(query)
-    ]
-    made = _summed(layers, owned, len(queries))
-    for number, query in enumerate(queries):
-        if not all(_finite(matrices[number]) for matrices in made.values()):
-            raise NumericError(
-                f"The gradient of query {query.describe()} is not finite",
-                do="check the query, the model's weights and its dtype",
-            )
+    made = summed(layers, queries, lambda: QuerySink(layers.layers, len(queries))).made
+    require_finite(queries, lambda i: all(_finite(one[i]) for one in made.values()))
     some = next(iter(made.values()), None)
     for name, layer in layers.layers.items():
         if some is not None and name not in made:
@@ -163,23 +154,38 @@ def _finite(matrix: torch.Tensor) -> bool:
     return all(bool(torch.isfinite(one)) for one in torch.aminmax(matrix))
 
 
-def _summed(layers: Layers, owned: Sequence[tuple[int, float, Chunk]], queries: int) -> Directions:
-    """Weighted gradients of chunks, added up by query; begun again where memory runs out."""
+def summed(layers: Layers, queries: Sequence[Query], make: Callable[[], Sunk]) -> Sunk:
+    """A sink of `make` with the weighted chunks of all queries; begun again if memory runs out."""
+    owned = [
+        (number, weight, chunk)
+        for number, query in enumerate(queries)
+        for weight, chunk in layers.task.query_chunks(query)
+    ]
     lengths = [chunk.length for _, _, chunk in owned]
 
-    def attempt(budget: int) -> Directions:
-        made: Directions = {}
-        sink = QuerySink(layers.layers, made, queries)
+    def attempt(budget: int) -> Sunk:
+        sink = make()
         with Progress("query gradients", len(owned), "texts") as progress:
             for part in batches_by_length(lengths, budget):
                 some = [owned[i] for i in part]
                 sink.owners = [(number, weight) for number, weight, _ in some]
+                sink.lengths = torch.tensor([chunk.length for _, _, chunk in some])
                 layers.run(sink, [chunk for _, _, chunk in some], "query")
                 progress.advance(len(some))
-        return made
+        return sink
 
     usual = GPU_BUDGET if layers.task.device.type == "cuda" else CPU_BUDGET
     return whole(usual, attempt, "gradients of the queries")
+
+
+def require_finite(queries: Sequence[Query], finite: Callable[[int], bool]) -> None:
+    """Raises NumericError with the first query of whose number `finite` is false."""
+    for number, query in enumerate(queries):
+        if not finite(number):
+            raise NumericError(
+                f"The gradient of query {query.describe()} is not finite",
+                do="check the query, the model's weights and its dtype",
+            )
 
 
 def dots(

@@ -3,8 +3,9 @@
     score(q, z) = <(F + damping)^-1 g_q, g_z>,     F by EK-FAC, layer by layer
 
 The queries' gradients are preconditioned once; then every example's gradient meets all of them in
-one pass over the corpus. KFAC is the same with eigenvalues that were not measured. `refine` goes on
-from there to the Fisher itself, by conjugate gradients.
+one pass over the corpus; where that is less work, both stay in the eigenbases. KFAC is the same
+with eigenvalues that were not measured. `refine` goes on from there to the Fisher itself, by
+conjugate gradients.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from headwater.index.kept_factors import factors_for
 from headwater.methods.corpus_pass import CorpusPass, Directions, query_matrices, told
 from headwater.methods.own_scores import own_scores
 from headwater.methods.refinement import refined
+from headwater.methods.turned_pass import turned_scores, turning_is_less
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +108,13 @@ class EKFAC(CorpusPass):
     ) -> Scores:
         """Scores of the documents; see `Method.stream`."""
         self.residuals = []
-        yield from super().stream(index, queries, modules, among)
+        layers = self.layers(index, modules)
+        plain = self.hold == "full" and not self.refine
+        if plain and turning_is_less(index, layers, queries, among):
+            factors = self.factors(index, layers)
+            yield from turned_scores(index, layers, factors, self._added(factors), queries, among)
+        else:
+            yield from super().stream(index, queries, modules, among)
 
     def directions(self, index: Index, layers: Layers, queries: Sequence[Query]) -> Directions:
         """(F + damping)^-1 g_q."""

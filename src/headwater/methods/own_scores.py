@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from headwater.corpus.halving import in_batches
-from headwater.curvature.fisher import QuadraticSink
+from headwater.curvature.fisher import QuadraticSink, weighted_squares
 from headwater.engine.progress import Progress
 from headwater.gradients.matrices import SumSink
 from headwater.index.passes import budget_of, document_ranges
@@ -82,6 +82,9 @@ def _together(
         layers.run(sink, [chunk])
         for name, matrix in sink.total.items():
             total[name] = total[name] + matrix if name in total else matrix
-    form = QuadraticSink(layers.layers, curvature, weights, torch.zeros(1)).form
-    used = [name for name in total if name in weights]
-    return float(sum(form(n, total[n].to(weights[n].dtype)[None])[0] for n in used))
+    turned = {
+        name: curvature[name].turn(matrix.to(weights[name].dtype)[None])
+        for name, matrix in total.items()
+        if name in weights
+    }
+    return float(sum(weighted_squares(one, weights[name])[0] for name, one in turned.items()))
