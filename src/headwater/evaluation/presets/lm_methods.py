@@ -1,7 +1,8 @@
 """The methods that the boards of language models compare, on one run of our own loop.
 
 All gradient methods are given the same layers: every linear one, the output head among them (the
-words of a small model are learnt there). MAGIC takes all parameters, embeddings too.
+words of a small model are learnt there). MAGIC takes all parameters, embeddings too. Methods that
+take Adam's steps apart take them with the training's own eps.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from headwater.methods.source import SOURCE
 from headwater.methods.tracin import TracInCP
 from headwater.methods.trackstar import TrackStar
 from headwater.methods.trak import TRAK
+from headwater.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headwater.tasks.query import Query
     from headwater.tasks.task import Task
-    from headwater.training.recipe import Recipe
     from headwater.training.run import TrainingRun
 
 ALONG, STATE, START = "checkpoints", "optimizer state", "initial weights"
@@ -84,7 +85,13 @@ def lm_methods(told: Trained) -> list[Candidate]:
         return MAGIC(told.recipe, initial=dict(told.initial))
 
     def source() -> SOURCE:
-        return SOURCE(run, optimizer="adam", parameters=every_linear, seed=seed)
+        eps = told.recipe.eps
+        return SOURCE(run, optimizer="adam", eps=eps, parameters=every_linear, seed=seed)
+
+    def less() -> LESS:
+        if told.recipe.eps == Recipe.eps:  # a trifle: as the authors' code has it
+            return LESS(run, parameters=every_linear)
+        return LESS(run, "outside", eps=told.recipe.eps, parameters=every_linear)
 
     def ekfac() -> EKFAC:
         return EKFAC(parameters=every_linear, seed=seed)
@@ -104,7 +111,7 @@ def lm_methods(told: Trained) -> list[Candidate]:
         Candidate("kfac", "K-FAC", kfac),
         Candidate("source", "SOURCE", source, by_adam),
         Candidate("tracin", "TracInCP", lambda: TracInCP(run, parameters=every_linear), (ALONG,)),
-        Candidate("less", "LESS", lambda: LESS(run, parameters=every_linear), by_adam),
+        Candidate("less", "LESS", less, by_adam),
         Candidate("datainf", "DataInf", datainf),
         Candidate("trackstar", "TrackStar", trackstar, stepped, corrected),
         Candidate("logra", "LoGra", LoGra, features=plain),
