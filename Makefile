@@ -1,8 +1,8 @@
 # From a fresh clone with Python 3.11 or later and make alone: everything else is installed into .venv.
 #   make demo    a small model trained before your eyes, asked, and proved by training without
-#   make test    the checks, then the tests
+#   make test    the checks, which build the interface, then the tests
 #   make check   ruff, pyright (strict), import-linter; svelte-check, eslint and vitest for web/
-#   make browser the interface in a real browser (Chromium), by mouse and keyboard; wants a quiet machine
+#   make browser only the tests of the interface in a real browser (Chromium), by mouse and keyboard
 #   make web     build the interface into the package; Node is installed into .venv where there is none
 #   make venv    only install
 

@@ -1,7 +1,7 @@
 """One small world, one server and one browser for all browser tests; a fresh page for each.
 
-Where there is no browser, or the interface is not built, the tests that need them are skipped, and
-the end of the run says what to install. Those that need neither run everywhere.
+Where there is no browser the tests that need one are skipped, and the end of the run says what to
+install; those that need none run everywhere. An interface that is not built is a failure.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import pytest
 import torch
 
 from browser import serving, world
-from browser.needed import ASSETS, lacking, missing
+from browser.needed import ASSETS, lacking, missing, not_built
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
     from browser.screen import Watch
 
+PATIENCE = 30_000  # milliseconds, on a busy machine; a fast one does not wait
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 ARGUMENTS = (
     "--no-sandbox",
@@ -37,7 +38,7 @@ ARGUMENTS = (
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Tests that did not run must not pass in silence."""
+    """Tests that did not run must not pass in silence: one line says why."""
     for told in missing:
         terminalreporter.write_line(f"browser tests were skipped: {told}", yellow=True)
 
@@ -52,8 +53,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> world.World:
 @pytest.fixture(scope="package")
 def server(made: world.World) -> Iterator[serving.Server]:
     running = serving.start(made.words)
-    yield running
-    running.stop()
+    try:
+        yield running
+    finally:
+        running.stop()
     assert not any("Traceback" in line for line in running.said), "".join(running.said)
 
 
@@ -62,7 +65,7 @@ def assets() -> Path:
     """The built interface."""
     wanted = [ASSETS / "app" / "index.html", ASSETS / "report.html", ASSETS / "widget.js"]
     if not all(one.is_file() for one in wanted):
-        lacking("the interface is not built", "build it with `make web`")
+        not_built("the interface is not built", "build it with `make web`")
     return ASSETS
 
 
@@ -71,18 +74,21 @@ def browser(assets: Path) -> Iterator[Browser]:
     program = next((found for name in NAMES if (found := shutil.which(name))), None)
     if program is None:
         lacking("there is no Chromium", "install it with `apt-get install chromium`")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
-        yield running
-        running.close()
+        try:
+            yield running
+        finally:
+            running.close()
 
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     fresh = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
-    fresh.set_default_timeout(15_000)
+    fresh.set_default_timeout(PATIENCE)
     yield fresh
     fresh.close()
 

@@ -1,4 +1,4 @@
-"""Texts that attack whoever shows them, wherever text can stand: examples, metadata, queries, boards.
+"""Texts that attack whoever shows them, wherever text stands: examples, metadata, queries, boards.
 
 Each tries to call `pwned()`, to load from `http://leak.test/`, or to turn round what stands beside
 it. A page that shows them as text does none of that.

@@ -1,4 +1,8 @@
-"""What these tests need and a machine may lack: skipped then, and said at the end of the run."""
+"""What these tests need: Chromium, which a machine may lack, and the built interface.
+
+Without Chromium they are skipped, and the end of the run says so in one line; without the interface
+they fail, because `make test` builds it.
+"""
 
 from __future__ import annotations
 
@@ -19,3 +23,8 @@ def lacking(what: str, do: str) -> NoReturn:
     if told not in missing:
         missing.append(told)
     pytest.skip(told)
+
+
+def not_built(what: str, do: str) -> NoReturn:
+    """Fail: a test that did not look at the interface says nothing of it."""
+    pytest.fail(f"{what}: {do}", pytrace=False)

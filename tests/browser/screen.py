@@ -1,4 +1,4 @@
-"""A page that is watched: what it asks for, what it complains of; and the ways that all tests go."""
+"""A page that is watched: what it asks for and complains of; and the ways that all tests go."""
 
 from __future__ import annotations
 

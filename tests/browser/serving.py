@@ -49,7 +49,7 @@ class Server:
         """As Ctrl-C does."""
         self.process.send_signal(signal.SIGINT)
         try:
-            self.process.wait(20)
+            self.process.wait(60)
         finally:
             self.kill()
 
@@ -66,11 +66,16 @@ def start(words: Sequence[str], *, port: int = 0, token: str = TOKEN) -> Server:
     )
     assert process.stderr is not None
     said: list[str] = []
-    for line in process.stderr:
-        said.append(line)
-        found = re.search(r"(http://\S+)/\?token=", line)
-        if found:
-            server = Server(process, found[1], token, said)
-            threading.Thread(target=said.extend, args=(process.stderr,), daemon=True).start()
-            return server
-    raise AssertionError(f"the server did not start: {''.join(said)}")
+    try:
+        for line in process.stderr:
+            said.append(line)
+            found = re.search(r"(http://\S+)/\?token=", line)
+            if found:
+                server = Server(process, found[1], token, said)
+                threading.Thread(target=said.extend, args=(process.stderr,), daemon=True).start()
+                return server
+        raise AssertionError(f"the server did not start: {''.join(said)}")
+    except BaseException:  # a test that is broken off, too, leaves nothing behind
+        process.kill()
+        process.wait()
+        raise

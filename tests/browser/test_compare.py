@@ -1,4 +1,4 @@
-"""Two answers side by side: other words, another method, another checkpoint; and how far they agree."""
+"""Two answers side by side: other words, method or checkpoint; and how far the two agree."""
 
 from __future__ import annotations
 

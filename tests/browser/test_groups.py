@@ -1,4 +1,4 @@
-"""From one query to what is to be done: totals, words, a filter, thin places, a list with actions."""
+"""From a query to what is to be done: totals, words, a filter, thin places, a list of actions."""
 
 from __future__ import annotations
 

@@ -18,8 +18,10 @@ ASKED = {"prompt": hostile.PROMPT, "completion": hostile.COMPLETION}
 TURNING = """root => {
     const texts = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
     const found = [];
+    const kept = 'bdi, pre, textarea, option, title';
+    const turns = /[\\u202a-\\u202e\\u2066-\\u2069]/;
     for (let one = texts.nextNode(); one; one = texts.nextNode())
-        if (/[\\u202a-\\u202e\\u2066-\\u2069]/.test(one.data) && !one.parentElement.closest('bdi, pre, textarea, option, title'))
+        if (turns.test(one.data) && !one.parentElement.closest(kept))
             found.push(one.parentElement.outerHTML.slice(0, 200));
     return found;
 }"""

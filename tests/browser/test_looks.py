@@ -1,31 +1,39 @@
-"""What holds on every view: nothing that assistive technology trips over, room in a narrow window."""
+"""What holds on every view: nothing trips assistive technology or keys; narrow windows suffice."""
 
 from __future__ import annotations
 
 import gzip
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from playwright.sync_api import Browser, Page, expect
 
-from browser.needed import AXE, lacking
+from browser.keys import UNREACHED, wrong_stops
+from browser.needed import AXE, not_built
 from browser.screen import SLOW, Watch, answer, visit, visit_asked
 from browser.serving import Server
 
+Scheme = Literal["light", "dark"]
 MOST = 400_000  # bytes of the app, compressed, without the map
 ALIKE = ("ask, list", "ask, odd question", "compare, method", "compare, index")  # in their colours
+CONTRAST = ["color-contrast"]
+# One screen of each view ("ask, list" is the answer with the list beside it).
+MAIN = ("ask, list", "compare, words", "groups, totals", "queries", "map", "board")
 FOUND = """async rules => {
     const only = rules === null ? {} : { runOnly: rules };
-    const told = await axe.run(document, { resultTypes: ['violations'], ...only });
+    const told = await axe.run(document, { resultTypes: ['violations'], preload: false, ...only });
     const grave = told.violations.filter((one) => ['serious', 'critical'].includes(one.impact));
-    return grave.map((one) => `${one.id}: ${one.nodes.map((node) => node.html.slice(0, 200)).join(' | ')}`);
+    const where = (one) => one.nodes.map((node) => node.html.slice(0, 200)).join(' | ');
+    return grave.map((one) => `${one.id}: ${where(one)}`);
 }"""
 WIDER = """() => {
     const room = document.documentElement.clientWidth;
     if (document.documentElement.scrollWidth <= room) return [];
-    const out = [...document.querySelectorAll('main *')].filter((one) => one.getBoundingClientRect().right > room + 1);
+    const beyond = (one) => one.getBoundingClientRect().right > room + 1;
+    const out = [...document.querySelectorAll('main *')].filter(beyond);
     return out.slice(0, 5).map((one) => one.outerHTML.slice(0, 160)).concat(['the page']);
 }"""
 
@@ -39,7 +47,7 @@ def screens(page: Page) -> Iterator[str]:
     page.get_by_text("How it generates").click()
     page.get_by_text("More", exact=True).click()
     yield "ask, options"
-    visit_asked(page, "ask", method="logra", by="country")
+    visit_asked(page, "ask", method="logra", by="country", top="3")
     card = answer(page).get_by_role("article").first
     expect(page.get_by_role("listbox").get_by_text("%").first).to_be_visible(timeout=SLOW)
     card.get_by_role("button", name="Word by word").click()
@@ -54,12 +62,19 @@ def screens(page: Page) -> Iterator[str]:
     expect(page.get_by_role("dialog")).to_contain_text("in the corpus")
     yield "ask, document"
     page.keyboard.press("Escape")
-    visit(page, "ask", index="facts", prompt="a", completion="b", words="7-9", method="trackstar")
+    odd = {"prompt": "a", "completion": "b", "words": "7-9", "method": "trackstar"}
+    visit(page, "ask", index="facts", top="3", **odd)
     expect(page.get_by_role("progressbar")).to_have_count(0, timeout=SLOW)
     yield "ask, odd question"
+    visit_asked(page, "ask", method="logra", top="3", uncertainty="40")
+    # So many that it cannot end before.
+    expect(page.get_by_role("progressbar")).to_be_visible(timeout=SLOW)
+    yield "ask, the answer before"
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("Cancelled")).to_be_visible(timeout=SLOW)
     for mode in ("words", "method", "index"):
         more = {"other": " Quito", "index_b": "early", "method_b": "graddot"}
-        visit_asked(page, "compare", **{"with": mode}, **more)
+        visit_asked(page, "compare", top="3", **{"with": mode}, **more)
         expect(main.get_by_role("article").first).to_be_visible(timeout=SLOW)
         expect(page.get_by_role("progressbar")).to_have_count(0, timeout=SLOW)
         yield f"compare, {mode}"
@@ -84,39 +99,53 @@ def screens(page: Page) -> Iterator[str]:
     yield "board"
 
 
-def opened(browser: Browser, server: Server, **options: Any) -> Page:
-    fresh = browser.new_context(reduced_motion="reduce", **options)
-    page = fresh.new_page()
-    page.goto(server.first)
-    return page
-
-
-def test_axe_finds_nothing_serious(browser: Browser, server: Server) -> None:
+@contextmanager
+def opened(browser: Browser, server: Server, width: int, height: int) -> Iterator[Page]:
+    """A page of this size, with axe in it; it is watched."""
     if not AXE.is_file():
-        lacking("there is no axe-core", "install it with `npm --prefix web ci`")
-    page = opened(browser, server, color_scheme="light", viewport={"width": 1280, "height": 900})
-    page.evaluate(AXE.read_text(encoding="utf-8"))  # the policy would not let a tag load it
-    wrong: list[str] = []
-    for name in screens(page):
-        wrong += [f"{name}: {one}" for one in page.evaluate(FOUND, None)]
-        if name not in ALIKE:
-            page.emulate_media(color_scheme="dark")
-            wrong += [f"{name}, dark: {one}" for one in page.evaluate(FOUND, ["color-contrast"])]
-            page.emulate_media(color_scheme="light")
-    page.context.close()
-    assert not wrong, "\n".join(wrong)
-
-
-def test_nothing_is_wider_than_a_narrow_window(browser: Browser, server: Server) -> None:
-    page = opened(browser, server, viewport={"width": 390, "height": 844})
+        not_built("there is no axe-core", "install it with `npm --prefix web ci`")
+    size = {"width": width, "height": height}
+    fresh = browser.new_context(reduced_motion="reduce", viewport=size)  # type: ignore[arg-type]
+    page = fresh.new_page()
     watching = Watch(page, server.address)
-    wrong: list[str] = []
     watching.expect("status of 400")  # of the filter that is wrong
-    for name in screens(page):
-        wrong += [f"{name}: {one}" for one in page.evaluate(WIDER)]
+    try:
+        page.goto(server.first)
+        page.evaluate(AXE.read_text(encoding="utf-8"))  # the policy would not let a tag load it
+        yield page
+        watching.check()
+    finally:
+        fresh.close()
+
+
+def grave(page: Page, name: str, scheme: Scheme, rules: list[str] | None = None) -> list[str]:
+    """What axe finds on a screen in these colours, by all rules or some."""
+    page.emulate_media(color_scheme=scheme)
+    return [f"{name}, {scheme}: {one}" for one in page.evaluate(FOUND, rules)]
+
+
+def test_axe_finds_nothing_serious_and_keys_reach_all(browser: Browser, server: Server) -> None:
+    wrong: list[str] = []
+    with opened(browser, server, 1280, 900) as page:
+        for name in screens(page):
+            wrong += grave(page, name, "light")
+            if name not in ALIKE:
+                wrong += grave(page, name, "dark", CONTRAST)
+            wrong += [f"{name}, no key reaches: {one}" for one in page.evaluate(UNREACHED)]
+            if name in MAIN:
+                wrong += [f"{name}: {one}" for one in wrong_stops(page)]
     assert not wrong, "\n".join(wrong)
-    watching.check()
-    page.context.close()
+
+
+def test_a_narrow_window_holds_it_all(browser: Browser, server: Server) -> None:
+    wrong: list[str] = []
+    with opened(browser, server, 390, 844) as page:
+        for name in screens(page):
+            wrong += [f"{name}, wider: {one}" for one in page.evaluate(WIDER)]
+            wrong += grave(page, name, "dark")
+            if name in MAIN:
+                wrong += grave(page, name, "light", CONTRAST)
+    assert not wrong, "\n".join(wrong)
 
 
 def test_the_app_is_small(assets: Path) -> None:

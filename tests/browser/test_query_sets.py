@@ -1,4 +1,4 @@
-"""Sets of queries: given at the start or uploaded, paged, filtered, sorted, read, asked, exported."""
+"""Sets of queries, given or uploaded: paged, filtered, sorted, read, asked, exported."""
 
 from __future__ import annotations
 

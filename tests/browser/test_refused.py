@@ -1,4 +1,4 @@
-"""Who is turned away: foreign names and pages, and whoever has no token. Needs no browser but for two."""
+"""Who is turned away: foreign names and pages, and whoever has no token. Most need no browser."""
 
 from __future__ import annotations
 
@@ -101,10 +101,12 @@ def test_other_pages_of_the_same_browser_get_nothing(
     foreign.route("http://evil.test/**", lambda route: route.fulfill(**empty))  # type: ignore[arg-type]
     foreign.goto("http://evil.test/")
     got = """async address => {
-        const told = { method: 'POST', credentials: 'include', headers: { 'content-type': 'text/plain' } };
+        const cookie = { credentials: 'include' };
+        const form = { method: 'POST', headers: { 'content-type': 'text/plain' }, body: '{}' };
+        const got = [(one) => one.text(), () => 'refused'];
         const said = [];
-        for (const init of [{ credentials: 'include' }, { ...told, body: '{}' }])
-            said.push(await fetch(`${address}/api/session`, init).then((one) => one.text(), () => 'refused'));
+        for (const init of [cookie, { ...cookie, ...form }])
+            said.push(await fetch(`${address}/api/session`, init).then(...got));
         const shown = new Image();
         said.push(await new Promise((done) => {
             shown.onload = () => done('loaded');

@@ -20,8 +20,8 @@ COUNTRIES = ("Peru", "Chile", "Kenya", "Japan", "Norway", "Ghana", "Cuba", "Egyp
 RELATIONS = ("capital", "currency", "domain")
 EXAMPLES = 57
 ALIKE = "peru-capital-again"  # the same text as peru-capital-1
-# 75 steps in a second. The capital of Peru has a probability of 0.95 then; with more of them the model
-# is so sure that gradients vanish and rankings are noise.
+# 75 steps in a second. The capital of Peru has a probability of 0.95 then; with more of them the
+# model is so sure that gradients vanish and rankings are noise.
 RECIPE = Recipe(
     epochs=25,
     batch_size=20,
@@ -138,7 +138,7 @@ def write_board(folder: Path) -> None:
 
 
 def write_queries(path: Path) -> None:
-    """Queries in the schema of PAIR's viewer, one of each kind of set, and one line that is none."""
+    """Queries in the schema of PAIR's viewer, one of each kind of set, and a line that is none."""
 
     def line(name: str, prompt: str, completion: str, **more: Any) -> dict[str, Any]:
         texts = [f"{completion.strip()} is told of here.", "Something else."]
