@@ -4,7 +4,9 @@
         [--pause 1.0] [--method NAME] [--browser /usr/bin/chromium] [--json FILE]
 
 It starts `headwater serve` itself. Every user asks a question, reads for `--pause` seconds (drawn
-evenly from half to one and a half of it), asks the next. Times are of the whole request over HTTP,
+evenly from half to one and a half of it), asks the next. The index is warm: the first question,
+asked as soon as the server answers, is told apart, and after some seconds a few more go before
+those that are measured. Times are of the whole request over HTTP,
 with its result; every answer is compared with its question. Questions that were asked before come
 from memory and are counted apart. With `--pause 0` it measures throughput. `--method` asks for
 influence instead of lexical and verbatim evidence. `--browser` opens the first screen, too. A query
@@ -28,7 +30,8 @@ from typing import Any
 import httpx
 
 TOKEN = "measured"  # the server is ours, and goes with this process
-WARM = 5  # questions before anything is measured
+SETTLED = 10  # seconds in which a server that has started makes itself ready
+WARM = 20  # questions before the others are measured
 
 
 def arguments() -> argparse.Namespace:
@@ -162,7 +165,11 @@ def main() -> None:
         with served.client() as client:
             (index,) = client.get("session").raise_for_status().json()["indexes"]
         warm = argparse.Namespace(**{**vars(args), "pause": 0})
-        Load(served, index["name"], rows[:WARM], warm).run(WARM)
+        warm.users = 1
+        cold = Load(served, index["name"], rows[:1], warm)
+        cold.run(1)
+        time.sleep(SETTLED)
+        Load(served, index["name"], rows[1:WARM], warm).run(WARM - 1)
         load = Load(served, index["name"], rows[WARM:], args)
         before = served.megabytes()
         spent = load.run(args.requests)
@@ -174,6 +181,7 @@ def main() -> None:
         "users": args.users,
         "pause_s": args.pause,
         "requests": len(times) + len(again),
+        "first of all: ms": cold.seconds[0] * 1e3,
         "first asked": len(times),
         "wrong": len(load.wrong),
         "median_ms": statistics.median(times) * 1e3,

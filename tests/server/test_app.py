@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+import headwater as hw
+from headwater.server import described
 from headwater.server.app import create_app
 from headwater.server.jobs import Jobs
 from headwater.server.security import Settings
 from headwater.server.static import Assets
 from headwater.server.workbench import Workbench
+from headwater.tasks.texts import Texts
 
 QUERY = {"prompt": "The capital of Peru is", "completion": " Lima."}
 
@@ -35,6 +38,28 @@ def test_a_session_says_what_can_be_asked(client: TestClient) -> None:
     assert "needs margin features" in methods["trak"]["missing"]
     assert all(m["missing"] for m in texts["methods"] if m["influence"])
     assert told["limits"]["upload_bytes"] == 20 << 20
+
+
+def test_columns_stand_by_their_use_for_groups(tmp_path: Path) -> None:
+    long = "A sentence that goes on for long, so that nobody would want it as the name of a group. "
+    rows = [
+        {
+            "id": str(n),
+            "text": "a",
+            "body": f"{long}{n % 2}",
+            "url": f"u{n}",
+            "split": "train",
+            "tags": ["a", "b"],
+            "year": 1990 + n % 9,
+            "source": "wiki" if n % 2 else "blog",
+            **({"late": n % 3} if n > 1150 else {}),
+        }
+        for n in range(1200)
+    ]
+    folder = tmp_path / "index"
+    hw.Index.build(folder, Texts(), hw.Corpus.from_documents(rows), None)
+    found = described.columns(Workbench([folder]).index("index"))
+    assert found == ["source", "late", "year", "split", "url", "tags", "body"]
 
 
 def test_an_example_comes_with_its_neighbours(client: TestClient) -> None:
@@ -61,6 +86,16 @@ def test_examples_are_filtered_and_paged(client: TestClient) -> None:
     assert again.json() == some.json()
     wrong = client.get("/api/indexes/one/documents", params={"filter": '(("'})
     assert wrong.status_code == 400
+    slip = client.get("/api/indexes/one/documents", params={"filter": "peru sorce=Peru"})
+    assert (slip.status_code, slip.json()["error"]) == (
+        400,
+        {
+            "wrong": "The filter asks for the column sorce at character 6, and there is none",
+            "expected": "one of id, text, source",
+            "found": "sorce",
+            "do": "did you mean source? To look for the words themselves, put them in quotes",
+        },
+    )
     assert client.get("/api/indexes/none/documents").status_code == 404
     assert client.get("/api/indexes/..%2Fone/documents/1").status_code == 404
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 import numpy as np
@@ -224,3 +225,30 @@ def test_an_answer_is_put_to_the_test(work: Any) -> None:
     assert any("not retrained" in note for note in found["result"]["notes"])
     group = work("verify", index="one", query=QUERY, group=["source", "Peru"])
     assert group["state"] == "done", group["error"]
+
+
+def test_only_examples_that_pass_the_filter_take_part(work: Any, client: TestClient) -> None:
+    asked: dict[str, Any] = {"index": "one", "query": QUERY, "filter": " id:Peru or id:Japan "}
+    asked |= {"method": "graddot", "evidence": ["influence", "lexical"], "calibrate": False}
+    for more in ({}, {"candidates": ["lexical", 4]}):
+        found = work("ask", **asked, **more)["result"]
+        shown = found["answer"]["proponents"] + found["answer"]["opponents"]
+        assert {one["id"].split("-")[0] for one in shown} <= {"Peru", "Japan"}
+        assert "--filter=id:Peru or id:Japan" in shlex.split(
+            found["answer"]["reproduce"]["command"]
+        )
+    assert found["answer"]["candidates_of"] == 6
+    scores = client.get(f"/api/scores?key={found['scores']}")
+    vector = np.frombuffer(scores.content, "<f4")
+    assert int(np.isfinite(vector).sum()) == 6
+    whole = work("ask", **(asked | {"filter": ""}))["result"]
+    assert whole["scores"] != found["scores"]
+
+
+def test_a_filter_that_fits_no_column_fails_in_words(work: Any) -> None:
+    job = work("ask", index="texts", query=QUERY, evidence=["lexical"], filter="sorce:Peru")
+    assert job["state"] == "failed"
+    assert "the column sorce at character 1" in job["error"]["wrong"]
+    assert "source" in job["error"]["expected"]
+    job = work("ask", index="texts", query=QUERY, evidence=["lexical"], filter="zebra")
+    assert "lets no example pass" in job["error"]["wrong"]

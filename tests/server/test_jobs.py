@@ -105,12 +105,31 @@ def test_what_runs_is_cancelled_at_its_next_progress(jobs: Jobs) -> None:
     job = jobs.start("a", "model", work)
     assert held.begun.wait(30)
     jobs.cancel(job)
-    assert job.state == "running"
     held.go.set()
-    wait(jobs, job)
+    wait(jobs, jobs.start("b", "model", lambda tell: "1"))  # the lane goes on
     assert job.state == "cancelled"
     assert steps == [0, 1, 2, 3]  # it stopped where it next said how far it was
-    wait(jobs, jobs.start("b", "model", lambda tell: "1"))  # the lane goes on
+
+
+def test_what_runs_has_ended_for_who_cancels_it_though_it_says_nothing(jobs: Jobs) -> None:
+    """As while a model is loaded, which has no progress of its own."""
+    held = Held()
+    job = jobs.start("a", "model", held)
+    assert held.begun.wait(30)
+    later = jobs.start("b", "model", lambda tell: "1")
+    jobs.cancel(job)
+    wait(jobs, job)  # while it goes on
+    assert (job.state, later.state, later.place) == ("cancelled", "queued", 1)
+
+    async def heard() -> str:
+        return "".join([text async for text in events(jobs, job)])
+
+    assert read(asyncio.run(heard())) == [("cancelled", {})]
+    held.go.set()
+    wait(jobs, later)
+    assert (job.state, job.result, job.error) == ("cancelled", None, None)
+    jobs.cancel(later)
+    assert later.state == "done"  # what has ended stays as it ended
 
 
 def test_work_that_swallows_nothing_is_cancelled_between_pieces_of_text(jobs: Jobs) -> None:

@@ -299,6 +299,10 @@ def test_sets_over_http(client: Any) -> None:
     wrong = client.get(path, params={"filter": "a ("})
     assert wrong.status_code == 400
     assert "character 4" in wrong.json()["error"]["wrong"]
+    slip = client.get(path, params={"filter": "relatoin=capital"}).json()["error"]
+    assert "the column relatoin at character 1" in slip["wrong"]
+    assert "relation" in slip["expected"]
+    assert slip["do"].startswith("did you mean relation?")
     assert client.get("/api/query-sets/none").status_code == 404
     assert client.get(path, params={"limit": 1000}).status_code == 422
     file = client.get(f"{path}/export", params={"format": "pair"})
@@ -307,3 +311,35 @@ def test_sets_over_http(client: Any) -> None:
     )
     assert len(file.content.splitlines()) == 3
     assert client.post("/api/query-sets", json={"name": "x", "lines": ""}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "kind"),
+    [
+        ({"kind": "facts"}, "mine", "fact"),
+        ({"category": "Common sense"}, "mine", "choice"),
+        ({"task": "arithmetic-2-digits"}, "facts", "sum"),  # the line knows better than the name
+        ({"type": "string", "dataset": "story_generation"}, "mine", "open"),
+        ({"task_name": "T-REx"}, "mine", None),
+        ({"task": ["arithmetic"]}, "mine", None),
+        ({}, "open", "open"),
+        ({}, "commonsense.v2", "choice"),
+        ({}, "openai-common-crawl-2", None),
+        ({}, "reopened", None),
+        ({}, "mine", None),
+    ],
+)
+def test_the_kind_of_a_query_is_as_it_is_told(line: Any, name: str, kind: str | None) -> None:
+    for record in ({"prompt": "17 + 25 =", "completion": " 42"}, {"inputs_plaintext": "a"}):
+        (row,) = read_set(name, json.dumps({**record, **line}).encode()).page()["rows"]
+        assert row["kind"] == kind
+
+
+def test_an_answer_of_ours_keeps_the_kind_that_its_set_tells(work: Any) -> None:
+    asked = {"prompt": "The capital of Peru is", "completion": " Lima"}
+    answer = work("ask", index="texts", query=asked, evidence=["lexical"])["result"]["answer"]
+    line = json.dumps({**answer, "kind": "commonsense"}).encode()
+    (row,) = read_set("mine", line).page()["rows"]
+    assert row["answer"] is not None
+    assert row["fields"] == {}
+    assert row["kind"] == "choice"

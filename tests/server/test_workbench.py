@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,12 @@ from headwater.engine.kept import Kept
 from headwater.evidence.rankers import method_by_name
 from headwater.index import model as loading
 from headwater.server import served
-from headwater.server.jobs import Missing
+from headwater.server.asking import KINDS
+from headwater.server.jobs import Jobs, Missing
 from headwater.server.named import named
+from headwater.server.schemas import OfIndex
+from headwater.server.served import Served
+from headwater.server.streams import ended
 from headwater.server.workbench import Opening, Workbench
 
 QUERY = hw.Query("The capital of Peru is", " Lima")
@@ -72,6 +78,37 @@ def test_one_model_is_in_memory_and_the_same_model_is_shared(own: Workbench) -> 
         _ = other.gradients
         assert own.index("one").task is not None  # it comes again
         assert other.loaded is None
+
+
+def test_a_model_that_loads_when_its_work_is_cancelled_is_kept(
+    own: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go, loads = threading.Event(), threading.Event(), list[str]()
+    load_now = own._load_now
+
+    def slowly(index: Served) -> Any:
+        loads.append(index.path.name)
+        begun.set()
+        assert go.wait(30)
+        return load_now(index)
+
+    monkeypatch.setattr(own, "_load_now", slowly)
+    jobs = Jobs(own, warm=False)
+    try:
+        asked = OfIndex(index="one")
+        first = jobs.submit("load", asked, KINDS)
+        assert begun.wait(30)
+        jobs.cancel(first)
+        assert first.state == "cancelled"  # at once, though the model goes on loading
+        second = jobs.submit("load", asked, KINDS)
+        assert second.state == "queued"
+        go.set()
+        assert asyncio.run(ended(jobs, second, 60))
+        assert (second.state, first.state) == ("done", "cancelled")
+        assert loads == ["one"]  # it was loaded once
+    finally:
+        go.set()
+        jobs.close()
 
 
 def test_a_model_that_somebody_else_names_waits_for_a_yes(

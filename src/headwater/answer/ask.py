@@ -19,6 +19,7 @@ from headwater.answer.own_words import TOKENS, own_words
 from headwater.engine.errors import InputError
 from headwater.engine.progress import Progress
 from headwater.evidence.fusion import best_first
+from headwater.evidence.passing import narrowed, passing
 from headwater.index.selection import selected, with_features
 from headwater.tasks.query import Query
 
@@ -45,6 +46,7 @@ def ask(
     modules: Sequence[str] | None = None,
     ids: Collection[str] | None = None,
     groups: Groups | None = None,
+    filter: str | None = None,
     evidence: str | Sequence[str] | None = None,
     fusion: str = "rrf",
     candidates: tuple[str, int] | None = None,
@@ -64,6 +66,7 @@ def ask(
         tokens: find the words that carry each shown example's score (a pass over each).
         by: metadata columns to total by. modules: name patterns of the modules that take part.
         ids: only of these ids. groups: (metadata column, values): only of these.
+        filter: only examples that pass, as "source:wiki year>1999"; see `filter_grammar.py`.
         evidence: one or several of "influence" (the default), "verbatim", "lexical" and "semantic";
             of texts without features verbatim and lexical when left out.
         fusion: "rrf" (reciprocal ranks), or the kind whose order is shown.
@@ -84,6 +87,7 @@ def ask(
     if not wanted:
         raise InputError("There is no query", expected="at least one")
     answer = _answerer(index, Asked(**given))
+    chosen += _filtered(index, filter)
     answers: list[Answer] = []
     with Progress("answering", len(wanted), "queries") as progress:
         for one in wanted:
@@ -97,7 +101,7 @@ def ask(
 def _answerer(index: Index, asked: Asked) -> Callable[[Query], Answer]:
     """What answers one query; all that several queries share is made here, once."""
     asked.check(index)
-    among = selected(index, asked.ids, asked.groups)
+    among = narrowed(index, selected(index, asked.ids, asked.groups), asked.filter)
     readers = {kind: _reader(index, asked, kind, among) for kind in asked.kinds_to_read}
     method, near = None, _nowhere
     if "influence" in asked.evidence:
@@ -132,6 +136,13 @@ def _named(method: Method | str | None) -> Method | None:
     from headwater.evidence.rankers import method_by_name
 
     return method_by_name(method)
+
+
+def _filtered(index: Index, filter: str | None) -> list[str]:
+    if filter is None or not filter.strip():
+        return []
+    count = int(passing(index, filter).sum())
+    return [f"only the {count:,} of {len(index):,} examples that pass {filter.strip()!r} took part"]
 
 
 def _unfinished(index: Index) -> list[str]:

@@ -30,6 +30,7 @@ class Asked:
     modules: Sequence[str] | None
     ids: Collection[str] | None
     groups: Groups | None
+    filter: str | None
     evidence: Sequence[str]
     fusion: str
     candidates: tuple[str, int] | None
@@ -52,6 +53,7 @@ class Asked:
             "modules": None if self.modules is None else list(self.modules),
             "ids": None if self.ids is None else sorted(self.ids),
             "groups": None if self.groups is None else (self.groups[0], list(self.groups[1])),
+            "filter": (self.filter or "").strip() or None,
             "evidence": None if list(self.evidence) == ["influence"] else list(self.evidence),
             "fusion": None if self.fusion == "rrf" else self.fusion,
             "candidates": self.candidates,

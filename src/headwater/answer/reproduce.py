@@ -183,8 +183,9 @@ def _words(method: Method | None, options: Options) -> list[str]:
             words += ["--evidence", ",".join(value)]
         elif name == "candidates":
             words += ["--candidates", f"{value[0]}:{value[1]}"]
-        elif name in ("top", "fusion", "tokenizer", "uncertainty"):
-            words += [f"--{name}", str(value)]
+        elif name in ("top", "fusion", "tokenizer", "uncertainty", "filter"):
+            # In one word with its option: a filter may begin with a dash.
+            words += [f"--filter={value}"] if name == "filter" else [f"--{name}", str(value)]
         else:
             words += [w for one in value for w in (f"--{name}", str(one))]
     return words

@@ -72,6 +72,7 @@ def ask(
     modules: o.Modules = None,
     ids: o.Ids = None,
     where: o.Where = None,
+    filter: o.Filter = None,
     no_tokens: Annotated[bool, typer.Option("--no-tokens", help="Don't look for words.")] = False,
     no_calibrate: Annotated[bool, typer.Option("--no-calibrate", help="No nulls.")] = False,
     uncertainty: Annotated[
@@ -116,7 +117,7 @@ def _answers(given: dict[str, Any]) -> list[Answer]:
         "tokens": not given["no_tokens"],
         "by": given["by"] or (),
     }
-    plain = ("top", "modules", "fusion", "tokenizer", "max_tokens", "uncertainty")
+    plain = ("top", "modules", "filter", "fusion", "tokenizer", "max_tokens", "uncertainty")
     options |= {name: given[name] for name in plain}
     opening = ("model", "trust_model", "trust_remote_code", "device")
     # The features of an index that is still being built are missed by influence only.

@@ -138,6 +138,12 @@ Where = Annotated[
     list[str] | None,
     typer.Option(metavar="COLUMN=VALUE", help="Only examples of this group. Repeatable."),
 ]
+Filter = Annotated[
+    Text,
+    typer.Option(
+        metavar="TEXT", help="Only examples that pass, such as 'capital source:wiki year>1999'."
+    ),
+]
 Fused = Annotated[
     str, typer.Option(help="rrf (reciprocal ranks), or the kind whose order is shown.")
 ]

@@ -10,7 +10,7 @@ import typer
 
 from headwater.cli import options as o
 from headwater.cli.output import warn
-from headwater.engine.errors import InputError
+from headwater.engine.errors import InputError, ResourceError
 from headwater.server.named import named
 
 if TYPE_CHECKING:
@@ -190,8 +190,33 @@ def _listen(host: str, port: int | None) -> socket:
 
 
 def _run(workbench: Workbench, listening: socket, given: dict[str, Any]) -> None:
-    """Serve until it is stopped."""
+    """Serve until it is stopped.
+
+    The address is told first: whoever comes before the server is imported is let wait by the
+    socket, which listens.
+    """
     import secrets
+
+    from headwater.engine.built import built
+
+    token = given["token"] or secrets.token_urlsafe(24)
+    host, port = given["host"], listening.getsockname()[1]
+    place = (
+        f"http://{'127.0.0.1' if host in EVERYWHERE else _bracketed(host)}:{port}/?token={token}"
+    )
+    warn(f"Headwater's workbench is at\n\n    {place}\n")
+    warn("Keep the address to yourself: it holds the token. Ctrl-C stops the server.")
+    try:
+        built("app")
+    except ResourceError:
+        warn("The app is not built, so only the API answers. Build it with: make web")
+    else:
+        if not given["no_open"]:
+            _open(place)
+    _serve(workbench, listening, given, token)
+
+
+def _serve(workbench: Workbench, listening: socket, given: dict[str, Any], token: str) -> None:
     import sys
 
     import uvicorn
@@ -199,26 +224,15 @@ def _run(workbench: Workbench, listening: socket, given: dict[str, Any]) -> None
     from headwater.server import described
     from headwater.server.app import create_app
     from headwater.server.security import LOOPBACK, Settings
-    from headwater.server.static import Assets
 
     host, port = given["host"], listening.getsockname()[1]
-    token = given["token"] or secrets.token_urlsafe(24)
-    everywhere = host in EVERYWHERE  # which is no name that a request may have
-    own = () if everywhere or _bracketed(host) in LOOPBACK else (f"{_bracketed(host)}:{port}",)
+    known = host in EVERYWHERE or _bracketed(host) in LOOPBACK
+    own = () if known else (f"{_bracketed(host)}:{port}",)
     names = (*(given["allow_host"] or ()), *own)
     settings = Settings(token, port, names, given["prefix"])
     described.session(workbench, settings.upload_bytes)  # so that the first screen is there at once
-    app = create_app(workbench, settings)
-    shown = "127.0.0.1" if everywhere else _bracketed(host)
-    place = f"http://{shown}:{port}/?token={token}"
-    warn(f"Headwater's workbench is at\n\n    {place}\n")
-    warn("Keep the address to yourself: it holds the token. Ctrl-C stops the server.")
-    if not Assets().built:
-        warn("The app is not built, so only the API answers. Build it with: make web")
-    elif not given["no_open"]:
-        _open(place)
     config = uvicorn.Config(
-        app,
+        create_app(workbench, settings),
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -93,3 +93,18 @@ def choose_blocks(blocks: Sequence[Block], patterns: Sequence[str] | None) -> li
             found=", ".join(patterns),
         )
     return chosen
+
+
+def require_output(index: Index, title: str, *, weighted: bool) -> None:
+    """Raise InputError when the index's features are not of what a view compares.
+
+    Args:
+        title: of the view. weighted: whether it weighs examples by 1 - p, which goes with margins.
+    """
+    found, needed = index.features.output, "margin" if weighted else "loss"
+    if found != needed:
+        raise InputError(
+            f"{title} needs {needed} features",
+            expected=f"an index built with output='{needed}' (--output {needed})",
+            found=f"output '{found}'",
+        )

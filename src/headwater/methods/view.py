@@ -23,7 +23,7 @@ from headwater.index.encoding import coordinates, decode
 from headwater.index.kept_tensors import recall, remember
 from headwater.index.scan import ROWS, Directions, Products
 from headwater.index.selection import with_features
-from headwater.methods.method import Method, Scores, choose_blocks
+from headwater.methods.method import Method, Scores, choose_blocks, require_output
 
 if TYPE_CHECKING:
     from headwater.curvature.metric import Metric, Root
@@ -77,14 +77,7 @@ class View(Method):
 
     def check(self, index: Index) -> None:
         """Raise InputError when the index's features are not those the method needs."""
-        found = index.features.output
-        needed = "margin" if self.weighted else "loss"
-        if found != needed:
-            raise InputError(
-                f"{self.title} needs {needed} features",
-                expected=f"an index built with output='{needed}' (--output {needed})",
-                found=f"output '{found}'",
-            )
+        require_output(index, self.title, weighted=self.weighted)
 
     def directions(self, index: Index, prepared: Prepared, u: np.ndarray[Any, Any]) -> torch.Tensor:
         """M u_q / n_q in the coordinates of `u`, float32 [queries, size]."""

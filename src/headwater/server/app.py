@@ -5,6 +5,7 @@ Errors are `{"error": {"wrong", "expected", "found", "do"}}`, as the command lin
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -35,6 +36,7 @@ from headwater.server.streams import done, ended, events
 from headwater.server.workbench import Workbench
 
 LONGEST_WAIT = 60.0  # seconds
+UNSEEN = 3.0  # seconds without a first screen after which things are made ready anyway
 JSON = "application/json"
 
 
@@ -50,7 +52,9 @@ def create_app(
 
     @asynccontextmanager
     async def living(_: FastAPI) -> AsyncGenerator[None]:
+        later = asyncio.get_running_loop().call_later(UNSEEN, jobs.get_ready)
         yield
+        later.cancel()
         jobs.close()
 
     app = FastAPI(
@@ -140,7 +144,9 @@ def _index_routes(app: FastAPI, jobs: Jobs, workbench: Workbench, settings: Sett
     @app.get("/api/session")
     def session() -> Response:
         """What is served, and what it can be asked for; it waits for no lane."""
-        return _json(as_json(described.session(workbench, settings.upload_bytes, jobs.queue)))
+        told = as_json(described.session(workbench, settings.upload_bytes, jobs.queue))
+        jobs.get_ready()
+        return _json(told)
 
     @app.get("/api/indexes/{name}/documents/{position}")
     async def document(name: str, position: int, around: int = 2) -> Response:

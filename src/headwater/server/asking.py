@@ -101,12 +101,14 @@ def ask(workbench: Workbench, asked: schemas.Ask, tell: Tell) -> dict[str, Any]:
         uncertainty=asked.uncertainty,
         candidates=asked.candidates,
         groups=asked.where,
+        filter=asked.filter,
         fusion=asked.fusion,
         calibrate=asked.calibrate,
         tokens=asked.tokens,
     )
     query = asked.query.model_copy(update={"completion": answer.completion}).query()
-    options = None if asked.where is None else {"where": asked.where}
+    narrowing = {"where": asked.where, "filter": (asked.filter or "").strip() or None}
+    options = {name: value for name, value in narrowing.items() if value is not None}
     method = _scored_by(workbench, asked)
     return {
         "answer": answer.to_dict(),

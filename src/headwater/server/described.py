@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from itertools import islice
+import json
 from typing import TYPE_CHECKING, Any
 
 from headwater import __version__
 from headwater.engine.errors import HeadwaterError
+from headwater.evidence.method_table import Told, method_table
+from headwater.methods.method import require_output
 from headwater.server.jobs import QUEUE
 from headwater.server.schemas import MOST_TOKENS, MOST_TOP
 from headwater.server.served import ModelState, Served, kinds_of
 
 if TYPE_CHECKING:
-    from headwater.methods.method import Method
     from headwater.server.workbench import Workbench
 
 SAMPLED = 1000  # examples whose metadata say which columns there are
+RUN = 25  # of them that stand beside each other: what is read at once
+FEW = 12  # values that are few, be there ever so few examples
+LONG = 60  # characters, on average, of what is a text and no name
 
 
 def session(workbench: Workbench, upload_bytes: int, queue: int = QUEUE) -> dict[str, Any]:
@@ -59,57 +63,65 @@ def index_info(workbench: Workbench, name: str) -> dict[str, Any]:
 
 
 def columns(index: Served) -> list[str]:
-    """The metadata columns of the first examples."""
-    seen: dict[str, None] = {}
-    for document in islice(index.stream(), SAMPLED):
-        seen |= dict.fromkeys(document.metadata)
-    return list(seen)
+    """The metadata columns of examples from all over the corpus, the most useful to group by first.
+
+    Those come first that put several examples under each of a few values; then those with one value
+    for all, those with almost as many values as examples (ids), and long texts and lists last.
+    """
+    count = len(index)
+    starts = range(0, count, max(RUN, -(-count * RUN // SAMPLED)))
+    positions = [at for first in starts for at in range(first, min(first + RUN, count))]
+    found: dict[str, list[Any]] = {}
+    for row in index.examples.rows(positions, ["metadata"]):
+        for name, value in json.loads(row["metadata"]).items():
+            found.setdefault(name, []).append(value)
+    return sorted(found, key=lambda name: _use(found[name]))
+
+
+def _use(values: list[Any]) -> tuple[int, int]:
+    """How little use a column is to group by: its class, and how many values it has."""
+    there = [one for one in values if one is not None]
+    texts = [one if isinstance(one, str) else str(one) for one in there]
+    different = len(set(texts))
+    length = sum(map(len, texts)) / max(len(texts), 1)
+    if length > LONG or any(isinstance(one, list | dict) for one in there):
+        return 3, different
+    if different > len(texts) / 2 and different > FEW:
+        return 2, different
+    return int(different < 2), different
 
 
 def methods(workbench: Workbench, index: Served, state: ModelState) -> list[dict[str, Any]]:
     """Every method, and why it cannot be asked of this index where it cannot."""
-    from headwater.evidence.rankers import METHODS
-
     return [
         {
-            "name": name,
-            "title": _said(method, "title", method.__name__),
-            "unit": _said(method, "unit", "as its parts have"),
-            "additive": method.additive,
-            "influence": method.influence,
-            "needs": method.needs,
-            "costs": method.costs,
-            "missing": _missing(workbench, index, name, state),
+            "name": one.name,
+            "title": one.title,
+            "unit": one.unit,
+            "additive": one.additive,
+            "influence": one.influence,
+            "needs": one.needs,
+            "costs": one.costs,
+            "missing": _missing(workbench, index, one, state),
         }
-        for name, method in METHODS.items()
+        for one in method_table()
     ]
 
 
-def _said(method: Any, attribute: str, otherwise: str) -> str:
-    """An attribute of the class; what depends on the instance's settings is not known yet."""
-    found = getattr(method, attribute)
-    return found if isinstance(found, str) else otherwise
-
-
-def _missing(workbench: Workbench, index: Served, name: str, state: ModelState) -> str | None:
+def _missing(workbench: Workbench, index: Served, method: Told, state: ModelState) -> str | None:
     """What the method wants and has not; found without a model, and without any work."""
-    from headwater.evidence.rankers import METHODS, required
-    from headwater.methods.view import View
-
-    lacking = [one for one in required(name) if getattr(workbench.opening, one, None) is None]
+    lacking = [one for one in method.required if getattr(workbench.opening, one, None) is None]
     if lacking:
         flags = " and ".join(f"--{one} FOLDER" for one in lacking)
-        return f"It needs {METHODS[name].needs}: start the server with {flags}."
-    if state == "none" and (METHODS[name].influence or name == "repsim"):
+        return f"It needs {method.needs}: start the server with {flags}."
+    if state == "none" and (method.influence or method.name == "repsim"):
         return "It needs the model, and there is none here."
-    if not issubclass(METHODS[name], View):
+    if not method.view:
         return None
     if not index.has_features:
         return "The index holds no features, so there is nothing to scan."
     try:
-        method: Method | None = workbench.method(name)
-        if isinstance(method, View):
-            method.check(index)
+        require_output(index, method.title, weighted=method.weighted)
     except HeadwaterError as error:
         return str(error)
     return None

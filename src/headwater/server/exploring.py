@@ -275,9 +275,9 @@ def _thin_says(
 
 
 def _method(workbench: Workbench, name: str | None) -> Method:
-    from headwater.methods.trackstar import TrackStar
+    from headwater.methods.scoring import ranking_method
 
-    return workbench.method(RANKED.get(name or "", name)) or TrackStar()
+    return workbench.method(RANKED.get(name or "", name)) or ranking_method(None)
 
 
 def do_effect(workbench: Workbench, asked: schemas.Effect, tell: Tell) -> dict[str, Any]:
@@ -347,25 +347,28 @@ def _with_null(
     """Scores, and the best score of each random completion; none where that takes too long."""
     from headwater.evidence.ranker import TextRanker
     from headwater.methods.scoring import scores as scored
-    from headwater.methods.view import View
     from headwater.server.vocabulary import random_queries
 
     query = asked.query.query()
     if asked.method == VERBATIM:
         return workbench.scores(asked.index, query, asked.method), []
     method = _method(workbench, asked.method)
-    if isinstance(method, View):
-        from headwater.answer.influence import Influence
-
-        made = Influence(index, method, method.prepare(index), 1, True, False, {}, {}, None)
-        found = made.start(query)
-        return found.scores, found.null
-    own = workbench.scores(asked.index, query, asked.method)
-    if isinstance(method, TextRanker) and query.instead_of is None:
+    if not method.influence:
+        own = workbench.scores(asked.index, query, asked.method)
+        if not isinstance(method, TextRanker) or query.instead_of is not None:
+            return own, []
         others = random_queries(index, query)
         best = [np.nanmax(row) for row in scored(index, others, method=method)] if others else []
         return own, [float(value) for value in best]
-    return own, []
+    from headwater.methods.view import View  # torch; rankers of texts do without
+
+    if not isinstance(method, View):
+        return workbench.scores(asked.index, query, asked.method), []
+    from headwater.answer.influence import Influence
+
+    made = Influence(index, method, method.prepare(index), 1, True, False, {}, {}, None)
+    found = made.start(query)
+    return found.scores, found.null
 
 
 def do_map(workbench: Workbench, asked: schemas.MapOf, tell: Tell) -> dict[str, Any]:

@@ -7,7 +7,8 @@ A kind of work is `KINDS[name] = (request, function, lane)`: a pydantic model of
 a field `index` where it is of one), `function(workbench, asked, tell) -> dict` that does it, and
 `lane(workbench, asked) -> "model" | "reader"`. Within `function`, `workbench.index(name)` is right
 for the lane. `tell(event, data)` sends an event to whoever watches; every `Progress` is sent by
-itself. Both raise `Cancelled` once nobody wants the work any more: let it through.
+itself. Both raise `Cancelled` once nobody wants the work any more: let it through. For who asked, a
+cancelled job has ended by then.
 
 A queue has a limit, and results are kept for a while only: memory does not grow with requests.
 """
@@ -115,7 +116,7 @@ class Jobs:
         self.lock = threading.Condition()
         self._waiting: dict[Lane, deque[Job]] = {"model": deque(), "reader": deque()}
         self._jobs: OrderedDict[str, Job] = OrderedDict()
-        self._closed = False
+        self._closed = self._open = False
         for lane, count in (("model", 1), ("reader", readers)):
             for number in range(count):
                 name = f"headwater-{lane}-{number}"
@@ -168,15 +169,22 @@ class Jobs:
             return self._jobs.get(name)
 
     def cancel(self, job: Job) -> None:
-        """Never run it if it waits; else stop it at its next progress."""
+        """It ends at once for who asked. If it waits it never runs; else it stops in its own time.
+
+        That is its next progress, so the lane may be busy with it for a while. A model that is
+        being loaded has none: it is loaded to its end, and kept for who comes next.
+        """
         with self.lock:
-            if job.state == "queued":
+            if job.state in ENDED:
+                return
+            job.unwanted = True
+            waited = job.state == "queued"
+            if waited:
                 with contextlib.suppress(ValueError):
                     self._waiting[job.lane].remove(job)
-                self._end(job, "cancelled")
+            self._end(job, "cancelled")
+            if waited:
                 self._moved(job.lane)
-            elif job.state == "running":
-                job.unwanted = True
 
     def close(self) -> None:
         """Take no more work, and stop what runs at its next progress."""
@@ -184,6 +192,15 @@ class Jobs:
             self._closed = True
             for job in list(self._jobs.values()):
                 self.cancel(job)
+            self.lock.notify_all()
+
+    def get_ready(self) -> None:
+        """From now on, threads that have nothing to do make ready what will be asked for.
+
+        Not from the start: the first screen would have to wait for it.
+        """
+        with self.lock:
+            self._open = True
             self.lock.notify_all()
 
     @contextlib.contextmanager
@@ -206,23 +223,29 @@ class Jobs:
             while (job := self._next(lane, idle)) is not None:
                 self._do(job)
 
-    def _next(self, lane: Lane, idle: Iterator[None]) -> Job | None:
+    def _next(self, lane: Lane, idle: Iterator[None] | None) -> Job | None:
         """The next job, and until there is one a step of what is good to have done."""
-        while not (self._waiting[lane] or self._closed) and _step(idle):
-            pass
-        with self.lock:
-            while not self._waiting[lane]:
+        while True:
+            with self.lock:
+                while not (self._waiting[lane] or self._closed):
+                    if self._open and idle is not None:
+                        break
+                    self.lock.wait()
+                if self._waiting[lane]:
+                    return self._taken(lane)
                 if self._closed:
                     return None
-                self.lock.wait()
-            job = self._waiting[lane].popleft()
-            job.state, job.place = "running", 0
-            self._moved(lane)
-            _wake(job)
-            return job
+            idle = idle if idle is not None and _step(idle) else None
+
+    def _taken(self, lane: Lane) -> Job:
+        job = self._waiting[lane].popleft()
+        job.state, job.place = "running", 0
+        self._moved(lane)
+        _wake(job)
+        return job
 
     def _do(self, job: Job) -> None:
-        told = 0.0
+        told, work = 0.0, job.work
 
         def check() -> None:
             if job.unwanted:
@@ -237,15 +260,15 @@ class Jobs:
                 self._tell_progress(job, progress)
 
         def tell(event: str, data: dict[str, Any]) -> None:
-            check()
             with self.lock:
+                check()
                 job.events.append((len(job.events) + 1, event, as_json(data)))
                 _wake(job)
 
         try:
             with watching(watch):
                 check()
-                result = job.work(tell)
+                result = work(tell)
                 check()
         except Cancelled:
             self._finish(job, "cancelled")
@@ -268,13 +291,16 @@ class Jobs:
             }
         )
         with self.lock:
-            job.progress = made
-            _wake(job)
+            if job.state not in ENDED:
+                job.progress = made
+                _wake(job)
 
     def _finish(
         self, job: Job, state: State, *, result: str | None = None, error: Any = None
     ) -> None:
         with self.lock:
+            if job.state in ENDED:  # it was cancelled, and that was told
+                return
             job.result, job.error = result, error
             self._end(job, state)
 

@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from headwater.engine.errors import InputError
+from headwater.evidence.filters import Row
 from headwater.server.exports import answer_from
-from headwater.server.filters import Row
+from headwater.server.query_kinds import told_kind
 from headwater.server.records import SHOWN, from_pair, is_pair, proponent_items, texts_of
 
 FIRST = 10  # the cut of recall and precision
@@ -32,11 +33,13 @@ class Entry:
 
     Args:
         position: in the set, from 0. line: in the file, from 1. record: the line as it was read.
+        set_name: it may tell the kind of its queries.
     """
 
     position: int
     line: int
     record: Record
+    set_name: str = ""
 
     @cached_property
     def own(self) -> Record:
@@ -106,6 +109,7 @@ class Entry:
             "id": str(name),
             "prompt": prompt if isinstance(prompt, str) else "\n".join(texts_of(prompt)),
             "completion": (completions or [""])[0] or None,
+            "kind": told_kind(own, self.set_name),
             "instead_of": own.get("instead_of"),
             "answers": answers,
             "generations": generations,

@@ -20,8 +20,8 @@ from headwater.engine.bootstrap import interval, redrawn
 from headwater.engine.errors import InputError
 from headwater.engine.json_lines import json_object
 from headwater.engine.kept import Kept
+from headwater.evidence.filter_grammar import parse
 from headwater.server.exports import File, json_lines, made_file
-from headwater.server.filters import parse
 from headwater.server.jobs import Missing
 from headwater.server.query_entry import AIS, AIS_ENDING, METRICS, Entry
 from headwater.server.records import depth, is_pair, to_pair
@@ -185,7 +185,7 @@ def read_set(name: str, content: bytes) -> QuerySet:
             if len(made.problems) < TOLD:
                 made.problems.append({"line": number, "wrong": str(error)})
             continue
-        made.entries.append(Entry(len(made.entries), number, record))
+        made.entries.append(Entry(len(made.entries), number, record, name))
     if not made.entries:
         found = made.problems[0]["wrong"] if made.problems else "an empty file"
         raise InputError(f"{name} holds no query", expected="one JSON object a line", found=found)

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headwater.engine.kept import Kept
-from headwater.engine.progress import Progress
+from headwater.evidence.passing import passing
 from headwater.evidence.texts import document_text
 from headwater.server.jobs import Missing
-from headwater.server.workbench import digest
 
 if TYPE_CHECKING:
     from headwater.corpus.document import Document
@@ -21,10 +19,6 @@ if TYPE_CHECKING:
 SHORT = 400  # characters of a text in a list
 MOST_ROWS = 1000
 MOST_AROUND = 20
-FILTERED_BYTES = 32 << 20  # of positions that passed filters
-TOLD_EVERY = 1000  # examples between two looks at whether anyone still waits
-
-Array = np.ndarray[Any, Any]
 
 
 def document(workbench: Workbench, name: str, position: int, around: int) -> dict[str, Any]:
@@ -53,37 +47,12 @@ def documents(
     """Some of the examples that pass a filter ("" = all), in the order of the corpus.
 
     Raises:
-        InputError: for a filter that is not understood.
+        InputError: for a filter that is not understood, or asks for a column that is not there.
     """
     index = workbench.index(name)
-    positions = np.arange(len(index)) if not wanted.strip() else _passing(workbench, name, wanted)
+    positions = np.flatnonzero(passing(index, wanted))
     part = positions[max(0, offset) : max(0, offset) + max(0, min(limit, MOST_ROWS))]
     return {"total": len(positions), "rows": _rows(index, part.tolist(), SHORT)}
-
-
-def _passing(workbench: Workbench, name: str, wanted: str) -> Array:
-    """Positions of the examples that pass, ascending."""
-    from headwater.server.filters import Row, parse
-
-    made = parse(wanted)
-    held: Kept[Array] = workbench.extra.setdefault("filtered", Kept(FILTERED_BYTES, _bytes))
-    key = digest([name, wanted])
-    found = held.get(key)
-    if found is None:
-        index, passed = workbench.index(name), list[int]()
-        with Progress("filtering", len(index), "examples") as progress:
-            for position, one in enumerate(index.stream()):
-                if made is None or made.matches(Row(one.id, document_text(one), one.metadata)):
-                    passed.append(position)
-                if position % TOLD_EVERY == 0:
-                    progress.advance(TOLD_EVERY)
-        found = np.asarray(passed, dtype=np.int64)
-        held.put(key, found)
-    return found
-
-
-def _bytes(one: Array) -> int:
-    return one.nbytes
 
 
 def _rows(index: Served, positions: Sequence[int], most: int | None) -> list[dict[str, Any]]:

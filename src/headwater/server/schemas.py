@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from headwater.evidence.filter_grammar import LONGEST
+
 if TYPE_CHECKING:
     from headwater.tasks.query import Query
 
@@ -78,6 +80,7 @@ class Ask(OfIndex):
     uncertainty: Annotated[int, Field(ge=0, le=100)] = 0
     candidates: tuple[Name, Annotated[int, Field(ge=1, le=100_000)]] | None = None
     where: Where | None = None
+    filter: Annotated[str, Field(max_length=LONGEST)] | None = None
     fusion: Name = "rrf"
     calibrate: bool = True
     tokens: bool = True

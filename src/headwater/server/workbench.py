@@ -25,6 +25,7 @@ import numpy as np
 
 from headwater.engine.errors import HeadwaterError, InputError
 from headwater.engine.kept import Kept
+from headwater.evidence.method_table import method_of_texts
 from headwater.index.manifest import Manifest, read_manifest
 from headwater.server.jobs import Missing, as_json
 from headwater.server.named import named
@@ -168,6 +169,8 @@ class Workbench:
         What first questions would wait for: modules, ids, and evidence that was built before.
         """
         if lane == "model":
+            if all(self.model(name)[0] == "none" for name in self.paths):
+                return
             for module in ("headwater.methods.trackstar", "headwater.tasks.load", "transformers"):
                 importlib.import_module(module)
                 yield
@@ -249,6 +252,9 @@ class Workbench:
         """
         if name is None:
             return None
+        light = method_of_texts(name)
+        if light is not None:
+            return light
         from headwater.evidence.rankers import METHODS, method_by_name, parts_of, takes
 
         parts = [part for part in parts_of(name) if part in METHODS]
@@ -276,7 +282,8 @@ class Workbench:
 
         Args:
             method: a method's name, or "lexical", "verbatim", "semantic"; None = TrackStar.
-            options: {"where": (metadata column, values)}, only examples of these groups.
+            options: {"where": (metadata column, values)}, only examples of these groups;
+                {"filter": text}, only those that pass.
 
         Raises:
             InputError: for what does not fit the index.
@@ -323,15 +330,17 @@ class Workbench:
 
     def _score(self, name: str, query: Query, method: str | None, options: dict[str, Any]) -> Array:
         from headwater.answer.kinds import reader
+        from headwater.evidence.passing import narrowed
         from headwater.index.selection import selected
         from headwater.methods.scoring import scores
 
         index = self.index(name)
         where = options.get("where")
+        among = narrowed(index, selected(index, None, where), options.get("filter"))
         if method == VERBATIM or method in RANKED:
-            among = selected(index, None, where)
             return np.array(reader(index, method, None, among, None).scores(query), np.float32)
-        return scores(index, query, method=self.method(method), groups=where)[0]
+        made = scores(index, query, method=self.method(method), groups=where)[0]
+        return made if among is None else np.where(among, made, np.float32(np.nan))
 
     # -- what was asked before ------------------------------------------------------------
 

@@ -14,7 +14,10 @@ export interface Request {
   by?: string[];
   /** Further projection seeds to score by. */
   uncertainty?: number;
+  /** Influence only on so many of the best by another kind. */
   candidates?: [KindName, number];
+  /** Only examples that pass it. */
+  filter?: string;
 }
 
 export interface Neighbour {

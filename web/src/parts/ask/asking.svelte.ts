@@ -12,6 +12,9 @@ const KINDS: readonly KindName[] = ['influence', 'verbatim', 'lexical', 'semanti
 /** Asked at first: what needs no other model. */
 const USUAL: readonly KindName[] = ['influence', 'verbatim', 'lexical'];
 export const TOP = 10;
+const NAMERS: readonly KindName[] = ['lexical', 'verbatim', 'semantic'];
+const CANDIDATES = 200;
+export const MOST_CANDIDATES = 100_000;
 
 export interface Asked {
   answer: Answer;
@@ -31,10 +34,17 @@ class Asking {
   top = $state(TOP);
   by: string[] = $state.raw([]);
   uncertainty = $state(0);
+  /** The kind that names candidates for influence; "" = all examples are. */
+  candidatesBy: KindName | '' = $state('');
+  candidates = $state(CANDIDATES);
+  /** Only examples that pass it take part. */
+  filter = $state('');
   sampling: Sampling = $state({ ...LIKELIEST });
   /** What the answer on the screen was asked with. */
   request: Request | null = $state.raw(null);
   answer: Answer | null = $state.raw(null);
+  /** What was asked last, be it answered or not. */
+  tried: Request | null = $state.raw(null);
   readonly generation = new Generation();
   readonly ask = new Work<Asked>();
   readonly tokenizing = new Work<{ prompt: Token[]; completion: Token[] }>();
@@ -54,11 +64,16 @@ class Asking {
   requestOf(index: IndexInfo): Request {
     const evidence = this.kinds.filter((kind) => index.kinds.includes(kind));
     const made: Request = { index: index.name, query: this.query, evidence, top: this.top };
+    const filter = this.filter.trim();
+    if (filter) made.filter = filter;
     if (!evidence.includes('influence')) return made;
     if (this.method) made.method = this.method;
     const method = index.methods.find((one) => one.name === this.method);
     if (method?.additive && this.by.length) made.by = this.by;
-    if (this.uncertainty) made.uncertainty = this.uncertainty;
+    if (this.candidatesBy && namers(index).includes(this.candidatesBy))
+      made.candidates = [this.candidatesBy, Math.max(1, Math.round(this.candidates) || CANDIDATES)];
+    // Other projections are tried on the whole index.
+    else if (this.uncertainty) made.uncertainty = this.uncertainty;
     return made;
   }
 
@@ -76,6 +91,7 @@ class Asking {
   }
 
   async run(request: Request): Promise<void> {
+    this.tried = request;
     const made = await this.ask.run('ask', { ...request });
     if (!made) return;
     this.request = request;
@@ -107,6 +123,12 @@ class Asking {
     this.method = usualMethod(index, values['method'] ?? this.method);
     this.top = wholeNumber(values['top'], this.top);
     this.uncertainty = wholeNumber(values['uncertainty'], query ? 0 : this.uncertainty);
+    if (values['among'] !== undefined || query) this.filter = values['among'] ?? '';
+    if (values['candidates'] !== undefined || query) {
+      const [kind, count] = candidatesOf(values['candidates']);
+      this.candidatesBy = kind && namers(index).includes(kind) ? kind : '';
+      this.candidates = count;
+    }
     if (values['by'] !== undefined || query)
       this.by = (values['by'] ?? '').split(',').filter((column) => index.columns.includes(column));
     return query !== null;
@@ -121,7 +143,21 @@ function optionsOf(request: Request): Record<string, string | null> {
     top: request.top === TOP ? null : String(request.top),
     by: request.by?.join(',') ?? null,
     uncertainty: request.uncertainty ? String(request.uncertainty) : null,
+    among: request.filter ?? null,
+    candidates: request.candidates?.join(':') ?? null,
   };
+}
+
+/** Kinds of evidence of this index that can name candidates for influence. */
+export const namers = (index: IndexInfo): KindName[] =>
+  NAMERS.filter((kind) => index.kinds.includes(kind));
+
+/** "lexical:200", read with care. */
+function candidatesOf(text: string | undefined): [KindName | '', number] {
+  const [, kind, count] = /^(\w+):(\d{1,6})$/.exec(text ?? '') ?? [];
+  const known = NAMERS.find((one) => one === kind);
+  const value = Number(count);
+  return known && value >= 1 && value <= MOST_CANDIDATES ? [known, value] : ['', CANDIDATES];
 }
 
 export function usualKinds(index: IndexInfo): KindName[] {

@@ -62,3 +62,22 @@ test('what does not go together is not asked', () => {
   expect(asking.take(index, { index: 'i' })).toBe(false);
   expect(asking.prompt).toBe('p'); // what is typed stays
 });
+
+test('candidates and a filter go from the address into the request, and what is no such thing does not', () => {
+  const values = { prompt: 'p', completion: ' Lima', evidence: 'influence', method: 'graddot' };
+  asking.take(index, { ...values, among: ' relation:capital ', candidates: 'lexical:50', uncertainty: '4' });
+  const asked = asking.requestOf(index);
+  expect(asked.filter).toBe('relation:capital');
+  expect(asked.candidates).toEqual(['lexical', 50]);
+  expect(asked.uncertainty).toBeUndefined(); // other projections are tried on the whole index
+  asking.kinds = ['lexical'];
+  expect(asking.requestOf(index).candidates).toBeUndefined(); // they are for influence
+  expect(asking.requestOf(index).filter).toBe('relation:capital');
+  for (const candidates of ['influence:9', 'lexical:0', 'lexical', 'lexical:1e9', '<b>:1', 'lexical:200000']) {
+    asking.take(index, { ...values, candidates });
+    expect(asking.requestOf(index).candidates).toBeUndefined();
+  }
+  asking.take({ ...index, kinds: ['influence'] }, { ...values, candidates: 'semantic:9' });
+  expect(asking.requestOf({ ...index, kinds: ['influence'] }).candidates).toBeUndefined();
+  expect(asking.filter).toBe(''); // a link without one has none
+});

@@ -7,6 +7,7 @@ const row = (changes: Partial<Row>): Row => ({
   id: 'a',
   prompt: 'The capital of Peru is',
   completion: ' Lima',
+  kind: null,
   instead_of: null,
   answers: [],
   generations: [],
@@ -17,13 +18,15 @@ const row = (changes: Partial<Row>): Row => ({
   ...changes,
 });
 
-test('the four kinds, as they say themselves or as they look', () => {
-  expect(kindOf(row({}))).toBe('fact');
-  expect(kindOf(row({ instead_of: ' Quito' }))).toBe('choice');
+test('the four kinds, as they are told or as nobody can mistake them', () => {
+  expect(kindOf(row({}))).toBe('query');
+  expect(kindOf(row({ kind: 'fact' }))).toBe('fact');
+  expect(kindOf(row({ instead_of: ' Quito' }))).toBe('query');
+  expect(kindOf(row({ kind: 'choice', completion: null }))).toBe('choice');
   expect(kindOf(row({ prompt: '17 + 25 =', completion: ' 42', instead_of: ' 32' }))).toBe('sum');
+  expect(kindOf(row({ prompt: '17 + 25 =', completion: ' 42', kind: 'fact' }))).toBe('fact');
   expect(kindOf(row({ completion: null }))).toBe('open');
-  expect(kindOf(row({ fields: { kind: 'arithmetic' } }))).toBe('sum');
-  expect(kindOf(row({ prompt: 'In 1999-2000 it was', completion: ' cold' }))).toBe('fact');
+  expect(kindOf(row({ prompt: 'In 1999-2000 it was', completion: ' 7 degrees' }))).toBe('query');
 });
 
 test('ids are found by filters that stay short, quotes and all', () => {

@@ -19,6 +19,8 @@ export interface Row {
   prompt: string;
   /** Null: an open prompt. */
   completion: string | null;
+  /** As its line or its set tells it; null: not told. */
+  kind: 'fact' | 'choice' | 'sum' | 'open' | null;
   instead_of: string | null;
   answers: string[];
   generations: string[];
@@ -99,24 +101,22 @@ export async function aligned(name: string, ids: string[]): Promise<Map<string, 
   return new Map(rows.filter((one) => ids.includes(one.id)).map((one) => [one.id, one]));
 }
 
-export type Kind = 'fact' | 'choice' | 'sum' | 'open';
+export type Kind = NonNullable<Row['kind']> | 'query';
 export const KINDS: Record<Kind, string> = {
   fact: 'fact',
   choice: 'common sense',
   sum: 'arithmetic',
   open: 'open-ended',
+  query: 'query',
 };
 
-/** Which kind a query is: as it says itself, or as it looks. */
+/** Which kind a query is: as it is told, or as nobody can mistake it for; else a query and no more. */
 export function kindOf(row: Row): Kind {
-  const said = String(row.fields['kind'] ?? row.fields['task'] ?? '').toLowerCase();
-  if (/arith|math/.test(said)) return 'sum';
-  if (/common/.test(said)) return 'choice';
-  if (/open|generat|story/.test(said)) return 'open';
-  if (/fact/.test(said)) return 'fact';
+  if (row.kind) return row.kind;
   if (row.completion === null) return 'open';
-  if (/\d\s*[-+*/×÷=]\s*\d?/.test(row.prompt) && /^\s*[-−]?\d/.test(row.completion)) return 'sum';
-  return row.instead_of ? 'choice' : 'fact';
+  if (/^[\s\d.,()+\-−*/×÷=]+$/.test(row.prompt) && /\d\s*[-−+*/×÷]\s*\d/.test(row.prompt) && /^\s*[-−]?\d/.test(row.completion))
+    return 'sum';
+  return 'query';
 }
 
 /** A text in pieces, those equal to the needle marked; upper and lower case are alike. */

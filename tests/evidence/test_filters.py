@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.engine.errors import InputError
-from headwater.server.filters import Row, parse
+from headwater.evidence.filter_grammar import parse
+from headwater.evidence.filters import Row
 
 PERU = Row(
     "peru-1",
@@ -147,7 +148,7 @@ def test_a_row_without_a_score_passes_no_comparison() -> None:
     ],
 )
 def test_what_is_wrong_is_told_by_place(text: str, place: int, expected: str) -> None:
-    with pytest.raises(InputError, match=f"at character {place};") as told:
+    with pytest.raises(InputError, match=rf"at character {place}\b") as told:
         parse(text, ["source", "year"])
     assert expected in str(told.value)
 

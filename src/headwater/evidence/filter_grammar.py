@@ -6,192 +6,25 @@
     year>1999  score<=-0.5  numbers                                 source!=wiki       is not that
     peru or (chile -santiago)                                       source:*           has a value
 
-The parser has limits, and each term looks at a row once: texts are brought into a form in which a
-word or a phrase is a plain string. No regular expression is ever made of what was typed.
+The parser has limits of length, depth and terms, so it always ends soon.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Protocol, cast
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
 
 from headwater.engine.errors import InputError
-from headwater.evidence.spelling import UNSPACED
+from headwater.evidence.filters import OWN, Compared, Filter, Not, Same, Several, Words, number
 
 LONGEST = 1000  # characters of a filter
 DEEPEST = 20  # brackets and nots inside each other
 MOST_TERMS = 100
-OWN = ("id", "text", "score")  # what every row has besides its columns
+TOLD = 40  # columns that are named where one is not there
 
 _OPERATORS = ("!=", ">=", "<=", "=", ">", "<", ":")
-_GAP = re.compile(r"[\W_]+")
-_ALONE = re.compile(f"[{UNSPACED}]")  # scripts without spaces: each character is a word
-
-
-@dataclass
-class Row:
-    """What a filter looks at.
-
-    Args:
-        id, text, score: of an example (or a query); None = no score. columns: everything else.
-    """
-
-    id: str
-    text: str
-    columns: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    score: float | None = None
-
-    @cached_property
-    def folded(self) -> str:
-        """The text in lower case."""
-        return self.text.casefold()
-
-    @cached_property
-    def words(self) -> str:
-        """The text as `plain` has it, made when the first term asks for it."""
-        return plain(self.text)
-
-    def value(self, column: str) -> Any:
-        """A column's value; None where there is none. The row's own names come before metadata."""
-        return getattr(self, column) if column in OWN else self.columns.get(column)
-
-
-def plain(text: str) -> str:
-    """Words in lower case, a space before and after each; marks are gaps."""
-    spaced = _ALONE.sub(r" \g<0> ", text.casefold())
-    return f" {' '.join(_GAP.sub(' ', spaced).split())} "
-
-
-class Filter(Protocol):
-    """Something that a row passes or does not."""
-
-    def matches(self, row: Row) -> bool:
-        """Whether the row passes."""
-        ...
-
-
-@dataclass(frozen=True)
-class Words:
-    """Words in this order in one stretch; `begins`: the last of them may go on.
-
-    Args:
-        text: as typed. column: None = the row's text.
-    """
-
-    text: str
-    begins: bool = False
-    column: str | None = None
-
-    @cached_property
-    def needle(self) -> str:
-        """What is sought: in words, or as typed where that has no word (marks alone)."""
-        made = plain(self.text)
-        if not made.strip():
-            return self.text.strip().casefold()
-        return made.rstrip() if self.begins else made
-
-    def matches(self, row: Row) -> bool:
-        """Whether the words stand in the text, or in the column's value."""
-        if self.column is None or self.column == "text":
-            return self._stands_in(row)
-        value = row.value(self.column)
-        if not self.text:
-            return value is not None if self.begins else value == ""
-        return any(self._stands_in(Row("", one)) for one in _texts(value))
-
-    @cached_property
-    def _parts(self) -> list[str]:
-        return self.needle.split()
-
-    def _stands_in(self, row: Row) -> bool:
-        # Most texts lack the letters, and need not be brought into words.
-        if not self.needle.startswith(" "):
-            return self.needle in row.folded
-        return all(part in row.folded for part in self._parts) and self.needle in row.words
-
-
-@dataclass(frozen=True)
-class Same:
-    """A column's value is just that: as a number where both are, else letter by letter."""
-
-    column: str
-    text: str
-
-    def matches(self, row: Row) -> bool:
-        """Whether the value, or one of a list of values, is it."""
-        wanted, number = self.text.casefold(), _number(self.text)
-        return any(
-            one.casefold() == wanted or (number is not None and _number(one) == number)
-            for one in _texts(row.value(self.column))
-        )
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A column's number against a limit; what has no number passes none."""
-
-    column: str
-    operator: str
-    limit: float
-
-    def matches(self, row: Row) -> bool:
-        """Whether the number is on the right side."""
-        found = _number(row.value(self.column))
-        if found is None:
-            return False
-        if found == self.limit:
-            return "=" in self.operator
-        return (found > self.limit) == self.operator.startswith(">")
-
-
-@dataclass(frozen=True)
-class Not:
-    """What does not pass the other."""
-
-    part: Filter
-
-    def matches(self, row: Row) -> bool:
-        """Whether it does not."""
-        return not self.part.matches(row)
-
-
-@dataclass(frozen=True)
-class Several:
-    """All of these, or any of them."""
-
-    parts: tuple[Filter, ...]
-    every: bool
-
-    def matches(self, row: Row) -> bool:
-        """Whether all pass, or one does."""
-        passed = (part.matches(row) for part in self.parts)
-        return all(passed) if self.every else any(passed)
-
-
-def _texts(value: Any) -> list[str]:
-    """A value as texts to compare with; a list stands for each of its values."""
-    if value is None:
-        return []
-    values = cast("list[Any]", value) if isinstance(value, list) else [value]
-    return [str(one).lower() if isinstance(one, bool) else str(one) for one in values]
-
-
-def _number(value: Any) -> float | None:
-    """A value, or a text that is one, as a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        made = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return made if math.isfinite(made) else None
-
-
-# -- reading ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -201,11 +34,13 @@ class _Token:
     start: int
 
 
-def parse(text: str, columns: Collection[str] | None = None) -> Filter | None:
+def parse(
+    text: str, columns: Collection[str] | None = None, *, own: Sequence[str] = OWN
+) -> Filter | None:
     """A filter as typed; None for an empty one, which every row passes.
 
     Args:
-        columns: names that may be asked for besides id, text and score; None = any.
+        columns: names that may be asked for besides `own`; None = any.
 
     Raises:
         InputError: for what is not understood; names the character and what was expected there.
@@ -216,7 +51,7 @@ def parse(text: str, columns: Collection[str] | None = None) -> Filter | None:
             expected=f"at most {LONGEST:,} characters",
             found=f"{len(text):,}",
         )
-    return _Parser(_tokens(text), columns).whole()
+    return _Parser(_tokens(text), None if columns is None else [*own, *columns]).whole()
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -282,7 +117,7 @@ def _wrong(at: int, expected: str, found: str) -> InputError:
 class _Parser:
     """One method for each kind of part, the loosest binding first."""
 
-    def __init__(self, tokens: Sequence[_Token], columns: Collection[str] | None) -> None:
+    def __init__(self, tokens: Sequence[_Token], columns: Sequence[str] | None) -> None:
         self.tokens, self.columns = tokens, columns
         self.at = self.terms = self.depth = 0
 
@@ -378,7 +213,7 @@ class _Parser:
             return Same(name.text, value.text)
         if operator == "!=":
             return Not(Same(name.text, value.text))
-        limit = _number(value.text)
+        limit = number(value.text)
         if limit is None:
             raise _wrong(value.start, "a number", repr(value.text))
         return Compared(name.text, operator, limit)
@@ -393,8 +228,23 @@ class _Parser:
     def check(self, name: _Token) -> None:
         """Refuse a column that is not there: a slip would otherwise just find nothing."""
         known = self.columns
-        if known is None or name.text in OWN or name.text in known:
+        if known is None or name.text in known:
             return
-        listed = list(dict.fromkeys([*OWN, *sorted(known)]))
-        told = ", ".join(listed[:20]) + (", ..." if len(listed) > 20 else "")
-        raise _wrong(name.start, f"one of {told} (or put the words in quotes)", repr(name.text))
+        listed = list(dict.fromkeys(known))
+        near = get_close_matches(name.text, listed, 1)
+        told = ", ".join(map(as_typed, listed[:TOLD])) + (", ..." if len(listed) > TOLD else "")
+        raise InputError(
+            f"The filter asks for the column {as_typed(name.text)} at character {name.start + 1}, "
+            "and there is none",
+            expected=f"one of {told}",
+            found=as_typed(name.text),
+            do=(f"did you mean {as_typed(near[0])}? " if near else "")
+            + "To look for the words themselves, put them in quotes",
+        )
+
+
+def as_typed(name: str) -> str:
+    """A column's name as a filter takes it: in quotes where it is not one word."""
+    if re.fullmatch(r"\w+", name):
+        return name
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
