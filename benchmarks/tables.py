@@ -237,6 +237,24 @@ def ask(report: Report) -> str:
     return f"{told}\n\n{table(('evidence', 'median, ms', '95 %, ms'), rows)}"
 
 
+def server(report: Report) -> str:
+    memory = report["memory_mb"]["each 100 requests"]
+    screen, again = report["first_screen_s"], report["asked before: median_ms"]
+    rows = [
+        ("asked for the first time: median, ms", f"{report['median_ms']:.0f}"),
+        ("95 % of them within, ms", f"{report['p95_ms']:.0f}"),
+        ("asked before: median, ms", f"{again:.0f}"),
+        ("answers that were dropped or another question's", f"{report['wrong']}"),
+        ("answers a second", f"{report['per_second']:.1f}"),
+        ("memory of the server after 100 requests, MB", f"{memory[0]:.0f}"),
+        ("at the end, MB", f"{memory[-1]:.0f}"),
+        ("first screen, s", f"{screen['first']:.2f}"),
+    ]
+    told = f"""{report["passages"]:,} sentences, {report["evidence"]} evidence, {report["users"]} \
+people who read {report["pause_s"]:g} s on average, {report["requests"]:,} requests:"""
+    return f"{told}\n\n{table(('', ''), rows)}"
+
+
 def methods(report: Report) -> str:
     ours, peer = report["medians"]["headwater"], report["medians"]["kronfluence"]
     times, given = report["medians"]["times"], report["settings"]
@@ -375,6 +393,7 @@ MAKERS: dict[str, Callable[[Report], str]] = {
     "retrieval": retrieval,
     "ask": ask,
     "methods": methods,
+    "server": server,
     "hallucination": hallucination,
     "views": views,
     "influence": influence,
