@@ -31,6 +31,15 @@ def margins() -> hw.Index:
     return hw.Index.build(None, task(8), corpus(), features, hw.Plan(shard_rows=8))
 
 
+def test_what_a_method_warns_of_is_in_its_answers(index: hw.Index) -> None:
+    class Rough(hw.GradDot):
+        caution = "it may be rough"
+
+    assert "it may be rough" in ask(index, method=Rough()).notes
+    assert "it may be rough" not in ask(index, method=hw.GradDot()).notes
+    assert "smooth" in hw.MAGIC.caution
+
+
 # -- what is shown -------------------------------------------------------------------------------
 
 

@@ -88,6 +88,7 @@ def ask(
         raise InputError("There is no query", expected="at least one")
     answer = _answerer(index, Asked(**given))
     chosen += _filtered(index, filter)
+    chosen += [method.caution] if method is not None and method.caution else []
     answers: list[Answer] = []
     with Progress("answering", len(wanted), "queries") as progress:
         for one in wanted:

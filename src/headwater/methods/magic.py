@@ -63,6 +63,10 @@ class MAGIC(Method):
     unit = "loss per unit weight"
     needs = "the recipe of a training without dropout, and the weights before it"
     costs = "a few trainings for the first query; memory for 2 sqrt(steps) optimizer states"
+    caution = (
+        "MAGIC is exact for small changes of an example's weight; whether it foretells what happens "
+        "without the example depends on how smooth this training is, and nothing in the scores tells"
+    )
 
     def __init__(
         self,

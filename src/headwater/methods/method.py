@@ -29,7 +29,8 @@ class Method(ABC):
 
     Class attributes: `name` (for the command line), `title` (as its paper names it), `unit` of a
     score, `additive` (whether scores may be summed over a group), `needs` and `costs` in words,
-    `influence` (whether it says what moved the model, and not only what resembles its words).
+    `influence` (whether it says what moved the model, and not only what resembles its words);
+    `caution`, which every answer says, of what its scores cannot show of themselves.
     """
 
     name: ClassVar[str]
@@ -39,6 +40,7 @@ class Method(ABC):
     needs: ClassVar[str]
     costs: ClassVar[str] = "not told"
     influence: ClassVar[bool] = True
+    caution: ClassVar[str] = ""
 
     @abstractmethod
     def stream(
