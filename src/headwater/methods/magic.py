@@ -64,8 +64,9 @@ class MAGIC(Method):
     needs = "the recipe of a training without dropout, and the weights before it"
     costs = "a few trainings for the first query; memory for 2 sqrt(steps) optimizer states"
     caution = (
-        "MAGIC is exact for small changes of an example's weight; whether it foretells what happens "
-        "without the example depends on how smooth this training is, and nothing in the scores tells"
+        "MAGIC is exact for small changes of an example's weight; whether it foretells what "
+        "happens without the example depends on how smooth this training is, and nothing in the "
+        "scores tells"
     )
 
     def __init__(
