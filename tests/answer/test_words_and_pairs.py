@@ -38,10 +38,25 @@ def test_an_answer_says_which_words_and_how_to_get_it_again(index: hw.Index) -> 
         assert start < 4
         assert end > 0
     assert answer.spans
-    assert any("whole output" in note for note in answer.notes)
+    assert any("up to the chosen words" in note for note in answer.notes)
     other = ask(index, LEGS, evidence=["verbatim"])
     assert other.spans
     assert all(span["in_output"][1] > 4 for span in other.spans)
+
+
+def test_words_that_follow_the_chosen_ones_find_nothing(index: hw.Index) -> None:
+    """A model runs on after its answer; what states the answer is found all the same."""
+    short = hw.Query(COLOUR.prompt, COLOUR.completion[:4])
+    long = short.completion + ". The river runs to the sea, and the tale is told."
+    chosen = hw.Query(COLOUR.prompt, long, words=(0, 4))
+    kinds = ["lexical", "verbatim"]
+    right, found = (ask(index, one, evidence=kinds) for one in (short, chosen))
+    assert [one.id for one in found.proponents] == [one.id for one in right.proponents]
+    assert [one.support for one in found.proponents] == [one.support for one in right.proponents]
+    assert found.picture.kind == right.picture.kind
+    later = hw.Query(short.prompt, long, words=(len(long) - 5, len(long)))
+    assert later.said == (long[:-5], long[-5:])
+    assert hw.Query(short.prompt, long).said == ("", long)
 
 
 @pytest.mark.parametrize("name", ["graddot", "gradcos", "logra", "relatif", "trackstar"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 import headwater as hw
 from headwater.curvature.damping import AbsoluteDamping, RelativeDamping, ScheduleDamping
-from headwater.curvature.kronecker import LayerCurvature
+from headwater.curvature.kronecker import LayerCurvature, Side, decompose
 from headwater.curvature.sides import (
     Covariance,
     block_slices,
@@ -23,6 +24,7 @@ from headwater.curvature.sides import (
 )
 from headwater.curvature.turned import Eigenbases, EigenvalueSink
 from headwater.engine.errors import InputError, NumericError
+from headwater.engine.progress import Progress, watching
 from headwater.gradients.matrices import Layer, Layers
 from headwater.index.factors import Fit, fit_factors
 from headwater.methods.ekfac import EKFAC, KFAC
@@ -269,3 +271,23 @@ def test_factors_are_kept_and_fitted_once(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(AssertionError, match="fitted again"):  # and so are other weights
         hw.scores(index, query, method=EKFAC())
     assert kept.exists()
+
+
+def test_decompositions_tell_who_watches() -> None:
+    """Though they are computed in threads of their own: else a job there could not be cancelled."""
+    seen: list[int] = []
+
+    def block() -> Iterator[torch.Tensor]:
+        yield torch.eye(8, dtype=torch.float64)
+
+    sides = {f"s{i}": Side(f"s{i}", 8, block, torch.float32) for i in range(5)}
+    with watching(lambda progress: seen.append(progress.done)):
+        made = decompose(sides)
+    assert set(made) == set(sides)
+    assert max(seen) == 5
+
+    def stop(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), watching(stop):
+        decompose(sides)

@@ -7,11 +7,14 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from headwater.engine import files
 from headwater.engine.errors import BusyError, DamageError, InputError, ResourceError
 from headwater.engine.files import (
     checksum,
@@ -194,3 +197,29 @@ def test_a_lock_where_nothing_may_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"), locked(tmp_path / "file" / "x", "y"):
         pass
+
+
+def test_threads_write_one_file_each_on_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "one.json"
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: write_json(path, {"n": number}), range(100)))
+    assert "n" in read_json(path)
+    assert [one.name for one in tmp_path.iterdir()] == ["one.json"]
+
+
+def test_a_file_that_lay_still_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of the same size in its place, or one just written, is not taken for it."""
+    path = tmp_path / "bytes"
+    path.write_bytes(b"first")
+    first = hashlib.sha256(b"first").hexdigest()
+    assert checksum(path) == first  # written just now: not remembered
+    monkeypatch.setattr(files, "STILL", 0)
+    time.sleep(0.05)  # the file system's clock goes in steps
+    assert checksum(path) == first
+    with monkeypatch.context() as patched:
+        patched.setattr(files.hashlib, "sha256", None)
+        assert checksum(path) == first
+    path.write_bytes(b"other")
+    assert checksum(path) == hashlib.sha256(b"other").hexdigest()

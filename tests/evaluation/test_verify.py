@@ -99,7 +99,14 @@ test.__test__ = False  # type: ignore[attr-defined]
             1,
             True,
             "Without the 3 found, P falls from 97.5 % to 0.01 %; without 3 random ones it stays at "
-            "95.6 %: these examples are behind it.",
+            "95.6 %: these examples are behind it; leaving out as many by shared words costs it as "
+            "much.",
+        ),
+        (
+            lambda out, seed: 0.975 if not out else 1e-4 if "Chile-1" in out else 0.956,
+            1,
+            True,
+            "it stays at 95.6 %: these examples are behind it.",  # those that share words are not
         ),
         (
             lambda out, seed: 0.9 if not out else 0.8 if "Peru-0" in out else 0.88,

@@ -194,6 +194,18 @@ def test_time_is_linear_in_the_text() -> None:
     assert time.perf_counter() - start < 5
 
 
+def test_a_slip_is_told_soon_whatever_the_columns_are_called() -> None:
+    long = [f"{number:03}" + "ab" * 98 for number in range(400)]
+    many = [f"{number:05}" + "ab" * 27 for number in range(20_000)]
+    for columns, size in ((long, 199), (many, 59)):
+        start = time.perf_counter()
+        with pytest.raises(InputError, match="there is none"):
+            parse(f"{('ba' * 100)[:size]}:x", columns)
+        assert time.perf_counter() - start < 3
+    with pytest.raises(InputError, match=r"[Dd]id you mean source\?"):
+        parse("sorce:x", [*long, "source"])
+
+
 # -- against a naive evaluator ------------------------------------------------------------
 
 VOCABULARY = ["peru", "chile", "lima", "a"]

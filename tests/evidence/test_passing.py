@@ -93,3 +93,11 @@ def test_an_answer_of_those_that_pass_says_so_and_how_to_get_it_again(
     assert [one.id for one in both.proponents] == ["peru-1"]
     with pytest.raises(InputError, match="the column sorce"):
         hw.ask(index, QUERY, evidence="lexical", filter="sorce:wiki")
+
+
+def test_metadata_called_score_is_a_column_of_examples() -> None:
+    """An example has no score of its own; a corpus may have one, of its quality for example."""
+    rows = [{"id": f"d{n}", "text": "a text", "score": n} for n in range(5)]
+    index = hw.Index.build(None, Texts(), hw.Corpus.from_documents(rows), None)
+    assert passing(index, "score>2").tolist() == [False, False, False, True, True]
+    assert passing(index, "-score>2").tolist() == [True, True, True, False, False]

@@ -136,3 +136,46 @@ def test_a_query_that_is_not_finite_is_named(monkeypatch: pytest.MonkeyPatch) ->
     queries = [hw.Query(columns={"x": other["x"][i], "y": other["y"][i], "n": i}) for i in range(3)]
     with pytest.raises(NumericError, match="query columns x, y, n"):
         hw.scores(built, queries, method=EKFAC("empirical"))
+
+
+class Tied(torch.nn.Module):
+    """A weight used twice, the first time on an input that another layer has, too."""
+
+    def __init__(self, *, shared: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.shared = shared
+        self.other, self.first, self.again = (torch.nn.Linear(6, 6, bias=False) for _ in range(3))
+        self.again.weight = self.first.weight
+        self.head = torch.nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        own = x if self.shared else x.clone()
+        return self.head(torch.tanh(self.again(torch.tanh(self.other(x) + self.first(own)))))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_weight_used_twice_shares_no_input(turned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its gradient is of several inputs: the basis of one that it shares is not its own."""
+    force(monkeypatch, turned)
+    drawn = np.random.default_rng(1)
+    data = {"x": drawn.normal(size=(12, 6)) * np.arange(1, 7), "y": drawn.integers(0, 4, size=12)}
+    queries = [hw.Query(columns={"x": data["x"][i] + 0.3, "y": data["y"][i]}) for i in range(3)]
+
+    def loss(model: Any, batch: Any) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(model(batch["x"]), batch["y"], reduction="none")
+
+    found = [
+        hw.scores(
+            hw.Index.build(
+                None,
+                hw.Task(Tied(shared=shared).double(), loss),
+                hw.Corpus.from_columns(data),
+                None,
+            ),
+            queries,
+            method=EKFAC("empirical", damping=1e-3),
+        )
+        for shared in (True, False)
+    ]
+    assert relative(found[0], found[1]) < CLOSE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fastapi.testclient import TestClient
 import headwater as hw
 from headwater.server import described
 from headwater.server.app import create_app
+from headwater.server.explore_schemas import MOST_SET
 from headwater.server.jobs import Jobs
 from headwater.server.security import Settings
 from headwater.server.static import Assets
@@ -37,7 +39,7 @@ def test_a_session_says_what_can_be_asked(client: TestClient) -> None:
     assert "--run FOLDER" in methods["source"]["missing"]
     assert "needs margin features" in methods["trak"]["missing"]
     assert all(m["missing"] for m in texts["methods"] if m["influence"])
-    assert told["limits"]["upload_bytes"] == 20 << 20
+    assert told["limits"]["upload_bytes"] == MOST_SET
 
 
 def test_columns_stand_by_their_use_for_groups(tmp_path: Path) -> None:
@@ -154,6 +156,9 @@ def test_work_is_followed_and_asked_for_later(client: TestClient) -> None:
     result = json.loads(data.removeprefix("data: "))
     job = client.get(f"/api/jobs/{name}").json()
     assert (job["state"], job["result"], job["error"]) == ("done", result, None)
+    for last in ("9" * 5000, "1" * 19, "x"):  # no number of an event
+        again = client.get(f"/api/jobs/{name}/events", headers={"last-event-id": last})
+        assert again.text == told.text
     assert client.delete(f"/api/jobs/{name}").json()["state"] == "done"
     for missing in ("/api/jobs/none", "/api/jobs/none/events", "/api/scores?key=none"):
         assert client.get(missing).status_code == 404
@@ -197,6 +202,12 @@ def test_the_api_describes_itself(client: TestClient) -> None:
     kinds = {one["title"]: one for one in body["schema"]["oneOf"]}
     assert {"generate", "tokens", "ask", "pair", "verify"} <= set(kinds)
     assert "kind" in kinds["ask"]["required"]
+    wanted = set(re.findall(r'"\$ref": ?"([^"]*)"', json.dumps(told)))
+    assert "#/components/schemas/AskedQuery" in wanted
+    for one in wanted:
+        place: Any = told
+        for part in one.removeprefix("#/").split("/"):
+            place = place[part]
     assert client.get("/docs").status_code == 404  # its page would come from elsewhere
 
 

@@ -77,6 +77,11 @@ ANSWER: dict[str, Any] = {
         ("\n=x", "'\n=x"),
         (" =x", "' =x"),
         ("\u00a0=x", "'\u00a0=x"),
+        ("\u3000=x", "'\u3000=x"),
+        ("\u2003=x", "'\u2003=x"),
+        ("\u1680=x", "'\u1680=x"),
+        ("\u2003\u200b =x", "'\u2003\\u200b =x"),
+        (" \tx", "' \tx"),
         ("\u200b=x", "'\\u200b=x"),
         ("\uff1dx", "'\uff1dx"),
         ("\ufeff@x", "'\\ufeff@x"),
@@ -215,6 +220,16 @@ def test_a_selection_needs_ids() -> None:
         selection_file([{"id": "a"}, {"action": "drop"}], "csv")
     with pytest.raises(InputError, match="no such format"):
         selection_file(ROWS, "pickle")
+
+
+def test_rows_of_too_many_names_are_refused() -> None:
+    """Each row has a cell for each name, so the file would be far larger than what was sent."""
+    rows = [{"id": str(number), f"key-{number}": 1} for number in range(501)]
+    for format in ("csv", "parquet"):
+        with pytest.raises(InputError, match="too many columns.*at most 500"):
+            selection_file(rows, format)
+        assert selection_file(rows[:498], format).content
+    assert selection_file(rows, "jsonl").content.count(b"\n") == 501
 
 
 # -- over HTTP ----------------------------------------------------------------------------

@@ -166,6 +166,17 @@ def test_failures_are_told_in_their_parts_and_defects_without_a_traceback(jobs: 
     assert json.loads(one.to_json())["state"] == "failed"
 
 
+def test_a_lane_outlives_whatever_its_work_raises(jobs: Jobs) -> None:
+    """An extension module's panic is no Exception."""
+
+    def panic(tell: Tell) -> str:
+        raise SystemExit("panic")
+
+    one, two = jobs.start("a", "model", panic), jobs.start("a", "model", lambda _: '"fine"')
+    wait(jobs, one, two)
+    assert (one.state, two.state) == ("failed", "done")
+
+
 def test_results_are_kept_for_a_while_only(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEPT", 3)
     made: list[Job] = []

@@ -252,6 +252,30 @@ def test_stored_answers_can_be_opened(tmp_path: Path) -> None:
     assert json.loads(found.export("pair").content.splitlines()[0])["proponents"] == ["b"]
 
 
+def test_numbers_that_no_float_holds_are_shown_and_sorted() -> None:
+    huge = 10**400
+    scored = {**FACT, "proponent_scores": [huge, 0.5, "0.5"]}
+    rows = [{"prompt": "a", "size": size} for size in (huge, 2, -huge, 2.5, True)]
+    found = read_set("huge", lines(scored, *rows, '{"prompt": "nan", "size": NaN}'))
+    shown = found.page()["rows"][0]
+    assert [one["score"] for one in shown["proponents"]] == [None, 0.5, None]
+    order = [entry.columns.get("size") for entry in found.view(sort="size")]
+    assert order[:5] == [-huge, True, 2, 2.5, huge]
+    assert [e.columns["size"] for e in found.view("size>2")] == [2.5]
+
+
+def test_a_file_of_the_size_that_is_told_is_taken(client: Any) -> None:
+    """However much longer JSON makes it on its way."""
+    most = client.get("/api/session").json()["limits"]["upload_bytes"]
+    row = json.dumps({"prompt": '"' * 3_000_000})
+    text = f"{row}\n" * 3
+    text += " " * (most - len(text))
+    made = client.post("/api/query-sets", json={"name": "as large as told", "lines": text})
+    assert (made.status_code, made.json().get("rows")) == (200, 3)
+    more = client.post("/api/query-sets", json={"name": "larger", "lines": f"{text} "})
+    assert more.status_code == 422
+
+
 def test_uploads_have_limits(tmp_path: Path) -> None:
     path = tmp_path / "given.jsonl"
     path.write_bytes(lines(FACT))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import io
 import os
 import re
 import shutil
@@ -135,12 +136,34 @@ def test_a_browser_is_opened_by_a_file_of_its_owner(monkeypatch: pytest.MonkeyPa
     path = Path(place.removeprefix("file://"))
     assert "secret-token" in path.read_text()
     assert path.parent.stat().st_mode & 0o077 == 0
-    shutil.rmtree(path.parent)
     monkeypatch.delenv("DISPLAY")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
     command._open("http://127.0.0.1:1/")
     assert len(opened) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/..", "queries"),
+        ("/.jsonl", "queries"),
+        ("/a/%2e%2e", "queries"),
+        ("/", "queries"),
+        ("/a%00b.jsonl", "a-b"),
+        ("/a%5Cb%0A.jsonl", "a-b-"),
+        (f"/{'n' * 300}.jsonl", "n" * 200),
+        (f"/{'%C3%A9' * 150}", "é" * 100),
+        ("/two%20words.json", "two words.json"),
+    ],
+)
+def test_a_set_from_an_address_has_a_name_that_a_file_can_have(
+    monkeypatch: pytest.MonkeyPatch, path: str, name: str
+) -> None:
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: io.BytesIO(b"{}"))
+    found = command._query_sets([], [f"http://127.0.0.1:1{path}"])
+    assert list(found) == [name]
+    assert found[name].read_bytes() == b"{}"
 
 
 def started(*words: str, main: str = MAIN) -> tuple[subprocess.Popen[str], str, str]:
@@ -199,6 +222,33 @@ def test_a_server_that_is_killed_at_work_loses_nothing(
     assert answer.proponents[0].score == pytest.approx(best["score"], rel=1e-6)
     both = hw.ask(index, hw.Query(**query), evidence=["verbatim", "lexical"], top=2)
     assert both.proponents[0].id == "Peru-0"
+
+
+OPENED = f"""
+import os, sys, webbrowser
+from headwater.cli import serve
+webbrowser.open = lambda _: None
+sys.stderr.isatty, os.environ["DISPLAY"] = (lambda: True), ":0"
+serve._open("http://127.0.0.1:1/")
+{QUICK}
+"""
+
+
+def test_the_file_that_holds_the_token_goes_with_the_server(
+    places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    for how in (signal.SIGTERM, signal.SIGINT):
+        server, address, token = started(str(places["texts"]), "--port", "0", main=OPENED)
+        try:
+            assert len(list(tmp_path.glob("*/open.html"))) == 1
+            assert httpx.get(f"{address}/?token={token}").status_code == 303
+            server.send_signal(how)
+            server.wait(30)
+        finally:
+            server.kill()
+            server.stderr.close()  # type: ignore[union-attr]
+        assert list(tmp_path.glob("*/open.html")) == []
 
 
 def test_it_stops_when_it_is_asked_to(places: dict[str, Path]) -> None:

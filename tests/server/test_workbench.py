@@ -188,6 +188,35 @@ def test_scores_can_be_had_again_by_their_key(own: Workbench) -> None:
         own.scores_request("no such key")
 
 
+def test_an_answer_is_kept_no_longer_than_its_scores_can_be_had(own: Workbench) -> None:
+    asked, made = OfIndex(index="one"), list[int]()
+
+    def work(_: Any) -> dict[str, Any]:
+        made.append(1)
+        return {"scores": own.score_key("one", QUERY, "bm25")}
+
+    def tell(event: str, data: dict[str, Any]) -> None: ...
+
+    run = own.once("ask", asked, work)
+    assert run(tell) == run(tell)
+    assert len(made) == 1
+    own._requests = Kept(1)  # as if others had pushed it out
+    assert own.known("ask", asked) is None
+    run(tell)
+    assert len(made) == 2
+
+
+def test_what_is_open_reads_on_when_its_folder_is_moved(
+    places: dict[str, Path], tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(places["texts"], tmp_path / "copy"))
+    bench = Workbench([copy])
+    before, told = bench.index("copy"), bench.manifest("copy")
+    copy.rename(tmp_path / "elsewhere")
+    assert bench.index("copy") is before
+    assert bench.manifest("copy") is told
+
+
 def test_an_index_that_grew_is_opened_anew(places: dict[str, Path], tmp_path: Path) -> None:
     copy = Path(shutil.copytree(places["texts"], tmp_path / "copy"))
     bench = Workbench([copy])

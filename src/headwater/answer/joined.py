@@ -203,7 +203,8 @@ class Joined:
 
     def _complete(self, answer: Answer, query: Query, rows: Rows, points: Array) -> None:
         """Places, support, words and spans of the shown examples; the kinds; the picture."""
-        stated = statement(prompt_text(query), query.completion or "")
+        before, said = query.said
+        stated = statement(prompt_text(query) + before, said)
         items = [*answer.proponents, *answer.opponents]
         for item in items:
             self._place(item, stated, rows)
@@ -213,10 +214,11 @@ class Joined:
         answer.title = " + ".join(one.title for one in answer.kinds.values())
         answer.fusion = self.fusion
         self._note(answer, rows)
-        whole = [kind for kind in ("lexical", "semantic") if kind in rows]
-        if query.words is not None and whole:
-            told = " and ".join(whole)
-            answer.notes.append(f"{told} evidence is of the whole output, not of the chosen words")
+        if query.words is not None and {"lexical", "semantic"} & set(rows):
+            answer.notes.append(
+                "shared words, meaning and support are of the output up to the chosen words, "
+                "without what follows them"
+            )
         tokens = 0  # of the corpus; they matter to its spans only
         for one in self.readers:
             if isinstance(one, VerbatimReader):

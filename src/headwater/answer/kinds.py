@@ -79,7 +79,7 @@ class Ranked:
         explain = getattr(self.method, "explain", None)
         if explain is None or self._query is None or self._query.completion is None:
             return
-        text = prompt_text(self._query) + self._query.completion
+        text = prompt_text(self._query) + "".join(self._query.said)
         found: Sequence[Any] = explain(self.index, text, item.position)
         terms = sorted(((one.term, float(one.score)) for one in found), key=lambda t: -t[1])
         item.terms = terms[:TERMS]

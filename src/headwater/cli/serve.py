@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +25,7 @@ TRIED = 100  # ports, from that one on
 NEEDED = ("fastapi", "uvicorn")
 EVERYWHERE = ("0.0.0.0", "::")
 FETCH_SECONDS, FETCH_BYTES = 30, 256 << 20
+NAME_BYTES = 200  # of a file; systems take 255
 SWITCH = 0.0005  # seconds, for Python's 0.005
 GRACE = 2  # seconds that a stopping server gives its connections
 
@@ -78,6 +81,8 @@ def serve(
     _check(given)
     workbench = _workbench(given)
     listening = _listen(host, port)
+    # Left to itself, this signal ends Python without what was registered for its exit.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         _run(workbench, listening, given)
     finally:
@@ -153,9 +158,16 @@ def _fetched(url: str) -> Path:
         raise InputError(f"{url} is too large", expected=f"at most {FETCH_BYTES >> 20} MB")
     folder = tempfile.TemporaryDirectory(prefix="headwater-")
     atexit.register(folder.cleanup)
-    place = Path(folder.name) / (Path(unquote(parts.path)).name or "queries.jsonl")
+    place = Path(folder.name) / f"{_cleaned(Path(unquote(parts.path)).name)}.jsonl"
     place.write_bytes(content)
     return place
+
+
+def _cleaned(name: str) -> str:
+    """A set's name from an address: one that a file can have, and that an address can hold."""
+    name = "".join("-" if one == "\\" or not one.isprintable() else one for one in name)
+    name = name.removesuffix(".jsonl").encode()[:NAME_BYTES].decode("utf-8", "ignore").strip()
+    return name if name.strip(".") else "queries"
 
 
 def _listen(host: str, port: int | None) -> socket:
@@ -217,8 +229,6 @@ def _run(workbench: Workbench, listening: socket, given: dict[str, Any]) -> None
 
 
 def _serve(workbench: Workbench, listening: socket, given: dict[str, Any], token: str) -> None:
-    import sys
-
     import uvicorn
 
     from headwater.server import described
@@ -251,18 +261,19 @@ def _bracketed(host: str) -> str:
 def _open(place: str) -> None:
     """Open a browser, where there is one with windows.
 
-    By a file that only its owner can read: what a program is started with, all users can see.
+    By a file that only its owner can read: what a program is started with, all users can see. It
+    goes with the process.
     """
     import os
-    import sys
     import tempfile
     import webbrowser
 
     windows = sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
     if not (windows and sys.stderr.isatty()):
         return
-    folder = Path(tempfile.mkdtemp(prefix="headwater-"))
-    page = folder / "open.html"
+    folder = tempfile.TemporaryDirectory(prefix="headwater-")
+    atexit.register(folder.cleanup)
+    page = Path(folder.name) / "open.html"
     page.write_text(
         f'<!doctype html><meta http-equiv="refresh" content="0;url={place}">',
         encoding="utf-8",

@@ -168,9 +168,7 @@ def decompose(sides: Mapping[str, Side]) -> dict[str, Decomposed]:
 
     def one(key: str) -> Decomposed:
         side = sides[key]
-        done = eigenbasis(side.name, side.blocks(), side.dtype)
-        progress.advance()
-        return done
+        return eigenbasis(side.name, side.blocks(), side.dtype)
 
     try:
         with Progress("eigenbases", len(sides), "matrices") as progress:
@@ -180,7 +178,14 @@ def decompose(sides: Mapping[str, Side]) -> dict[str, Decomposed]:
                 together = min(threads, len(keys), max(1, DECOMPOSED_BYTES // each))
                 torch.set_num_threads(max(1, threads // together))
                 with ThreadPoolExecutor(together) as pool:
-                    made |= dict(zip(keys, pool.map(one, keys), strict=True))
+                    waiting = {key: pool.submit(one, key) for key in keys}
+                    try:
+                        for key, done in waiting.items():
+                            made[key] = done.result()
+                            progress.advance()  # here: a thread of the pool has no watcher
+                    except BaseException:
+                        pool.shutdown(wait=False, cancel_futures=True)
+                        raise
     finally:
         torch.set_num_threads(threads)
     return made

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -30,13 +31,13 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file, then put it in place of `path` in one step.
 
     The file is written in a folder of its own, since writers may make temporary files themselves;
-    whatever a killed one leaves is below `.<name>.<process>.tmp`, and `sweep` finds it.
+    whatever a killed one leaves is below `.<name>.<process and thread>.tmp`, and `sweep` finds it.
 
     Raises:
         ResourceError: when the disk is full; the temporary file is gone then.
     """
     make_folder(path.parent)
-    room = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    room = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     temporary = room / path.name
     try:
         room.mkdir(exist_ok=True)
@@ -111,11 +112,11 @@ def checksum(path: Path) -> str:
     A file that has not changed since this process last read it is not read again. The clock that
     tells is coarse, so this is said of no file that was written in the last second.
     """
-    digest = hashlib.sha256()
     with path.open("rb") as file:
         state = _state(file)
         if state in _known:
             return _known[state]
+        digest = hashlib.sha256()
         while block := file.read(1 << 22):
             digest.update(block)
         if _state(file) == state and time.time_ns() - state[-1] > STILL:

@@ -157,13 +157,27 @@ class Verification:
             why = "both cost the answer, so the model hardly holds it, and nothing follows"
             return None, f"{figures}: {why}."
         if falls.all():
-            return True, f"{figures}: these examples are behind it."
+            return True, f"{figures}: these examples are behind it{self._shared_words(clear)}."
         if falls.any():
             told = f"clearly so with {int(falls.sum())} of {len(falls)} seeds only: undecided"
             return None, f"{figures}, {told}."
         if (random < whole - clear).all():
             return None, f"{figures}: leaving anything out costs the answer, and nothing follows."
         return False, f"{figures}, which does not differ clearly from random: not confirmed."
+
+    def _shared_words(self, clear: float) -> str:
+        """What leaving out as many by shared words says, where it costs the answer as well."""
+        control = next((one for one in self.retrained if one.name == LEXICAL), None)
+        if control is None:
+            return ""
+        whole, found = self._log_p(ALL), self._log_p(FOUND)
+        lexical = np.asarray(control.log_p)
+        if not (lexical < whole - clear).all() or (lexical > found + clear).all():
+            return ""
+        same = next(one for one in self.retrained if one.name == FOUND).left_out
+        if [sorted(ids) for ids in same] == [sorted(ids) for ids in control.left_out]:
+            return ", and are those that shared words find, too"
+        return "; leaving out as many by shared words costs it as much"
 
     def _log_p(self, name: str) -> Array:
         return np.asarray(next(one for one in self.retrained if one.name == name).log_p)

@@ -47,7 +47,8 @@ class Row:
 
     def value(self, column: str) -> Any:
         """A column's value; None where there is none. The row's own names come before metadata."""
-        return getattr(self, column) if column in OWN else self.columns.get(column)
+        own = getattr(self, column) if column in OWN else None
+        return self.columns.get(column) if own is None else own
 
 
 def plain(text: str) -> str:

@@ -25,7 +25,7 @@ def document_text(document: Document, decode: Decode | None = None) -> str:
 
 
 def query_texts(query: Query, decode: Decode | None = None) -> list[tuple[float, str]]:
-    """A query as weighted texts: what is explained, with its prompt.
+    """A query as weighted texts: what is explained, with what leads there.
 
     A mean has one text for each of its queries; a contrast counts the other completion as -1.
 
@@ -37,7 +37,7 @@ def query_texts(query: Query, decode: Decode | None = None) -> list[tuple[float,
         return [(share * w, text) for part in query.parts for w, text in query_texts(part, decode)]
     if query.completion is not None:
         prompt = prompt_text(query)
-        texts = [(1.0, prompt + query.completion)]
+        texts = [(1.0, prompt + "".join(query.said))]
         if isinstance(query.instead_of, str):
             texts.append((-1.0, prompt + query.instead_of))
         return texts

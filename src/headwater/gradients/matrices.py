@@ -238,7 +238,8 @@ class MatrixSink:
     def inputs(self, parameters: Sequence[Parameter], a: torch.Tensor) -> list[Any]:
         """The input a [batch, tokens, in] of these layers, made ready once.
 
-        A layer that is scaled has an input of its own.
+        A layer that is scaled, or has several inputs, shares none of them: what is made of an input
+        is one layer's coordinates.
         """
         members: dict[bool | str, list[str]] = {}
         for parameter in parameters:
@@ -247,7 +248,8 @@ class MatrixSink:
         return [made[self._input_of(parameter.name)] for parameter in parameters]
 
     def _input_of(self, name: str) -> bool | str:
-        return name if name in self.scales else self.layers[name].bias is not None
+        alone = name in self.scales or name in self.summed
+        return name if alone else self.layers[name].bias is not None
 
     def _own(self, name: str, a: torch.Tensor) -> torch.Tensor:
         """The input with the bias's ones, scaled."""

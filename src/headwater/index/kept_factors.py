@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from headwater.tasks.task import Task
 
 FOLDER = "factors"  # below the store's, whose sweep would meet the files of a fit that is running
+INPUTS = 2  # raised when layers are told apart in another way: what was fitted before is not read
 PROBED = 8  # examples whose losses tell one task from another
 FILES = [f"{FOLDER}/{BASES}", f"{FOLDER}/{VALUES}"]
 
@@ -69,6 +70,7 @@ def factors_for(
     if among is not None:
         settings["documents"] = _digest(index, among)
     settings["parts"] = [PARTS, LEAST]  # the last bits depend on them
+    settings["inputs"] = INPUTS
     store = Store(index, "curvature", settings)
     folder = store.folder / FOLDER
     if not store.ready():

@@ -178,6 +178,16 @@ def stores(index_folder: Path) -> Iterator[tuple[str, Path]]:
                 yield kind, path.parent
 
 
+def has_current(index: Index, kind: str) -> bool:
+    """Whether a finished store of this kind is of the corpus as it is now."""
+    now = Store(index, kind, {}).corpus
+    for other, folder in stores(index.path):
+        with suppress(HeadwaterError, KeyError, TypeError):
+            if other == kind and read_json(folder / RECORD)["corpus"] == now:
+                return True
+    return False
+
+
 def remove_outdated(index: Index, kind: str) -> None:
     """Remove finished stores that were made of another state of the corpus; nobody opens them."""
     now = Store(index, kind, {}).corpus

@@ -20,7 +20,7 @@ from headwater.curvature.kronecker import bases_of
 from headwater.curvature.turned import TurnedDots, TurnedQueries, TurnedQuerySink
 from headwater.engine.errors import InputError
 from headwater.engine.memory import give_back
-from headwater.gradients.matrices import wide
+from headwater.gradients.matrices import SLAB_BYTES, wide
 from headwater.index.passes import budget_of, over_documents
 from headwater.methods.corpus_pass import (
     DIRECTION_BYTES,
@@ -63,7 +63,8 @@ def turning_is_less(
 
     Multiply-adds by layer of m rows and n columns: a token costs 3 m n of a forward and a backward
     pass and m n of its gradient; turning it m^2 + n^2; preconditioning a query
-    2 (m^2 n + m n^2); multiplying a query's T tokens out T m n, for every batch of examples.
+    2 (m^2 n + m n^2); multiplying a query's T tokens out T m n, for every batch of examples, or
+    for every few of them where a layer's gradients are large.
     """
     share = 1.0 if among is None else float(among.mean())
     corpus = share * index.manifest["corpus"]["tokens"]
@@ -74,7 +75,8 @@ def turning_is_less(
     cost = 0.0  # of turning, less that of turning back
     for layer in layers.layers.values():
         m, n = layer.rows, layer.columns
-        cost += turned * corpus * (4 * m * n + m * m + n * n) + batches * asked * m * n
+        times = max(batches, share * len(index) / max(1, SLAB_BYTES // (4 * m * n)))
+        cost += turned * corpus * (4 * m * n + m * m + n * n) + times * asked * m * n
         cost -= back * corpus * 4 * m * n + len(queries) * 2 * (m * m * n + m * n * n)
     return cost < 0
 

@@ -20,6 +20,7 @@ from headwater import __version__
 from headwater.engine.errors import BusyError, HeadwaterError, InputError, ResourceError
 from headwater.server import described, explore_routes, exploring, reading, schemas
 from headwater.server.asking import KINDS
+from headwater.server.explore_routes import JSON, json_answer
 from headwater.server.jobs import (
     Job,
     Jobs,
@@ -32,12 +33,12 @@ from headwater.server.jobs import (
 )
 from headwater.server.security import Guard, Settings
 from headwater.server.static import Assets
-from headwater.server.streams import done, ended, events
+from headwater.server.streams import Defect, done, ended, events
 from headwater.server.workbench import Workbench
 
 LONGEST_WAIT = 60.0  # seconds
 UNSEEN = 3.0  # seconds without a first screen after which things are made ready anyway
-JSON = "application/json"
+LONGEST_ID = 18  # digits of the number of an event
 
 
 def create_app(
@@ -85,7 +86,10 @@ def all_kinds() -> dict[str, Kind]:
 
 
 def _jobs_routes(app: FastAPI, jobs: Jobs) -> None:
-    @app.post("/api/jobs", status_code=202, openapi_extra=_kinds_schema(app.state.kinds))
+    kinds, definitions = _kinds_schema(app.state.kinds)
+    _define(app, definitions)
+
+    @app.post("/api/jobs", status_code=202, openapi_extra=_one_of(kinds))
     async def post(
         asked: Annotated[dict[str, Any], Body()],
         wait: Annotated[float | None, Query(ge=0, le=LONGEST_WAIT)] = None,
@@ -93,19 +97,20 @@ def _jobs_routes(app: FastAPI, jobs: Jobs) -> None:
         """Queue work of a kind; with `wait`, its result if it ends within so many seconds."""
         job = submit(app, asked)
         if wait is not None and await ended(jobs, job, wait):
-            return _json(job.to_json())
-        return _json(as_json({"id": job.id}), 202)
+            return json_answer(job.to_json())
+        return json_answer(as_json({"id": job.id}), 202)
 
     @app.get("/api/jobs/{name}")
     async def get(name: str) -> Response:
         """What became of a job."""
-        return _json(_job(jobs, name).to_json())
+        return json_answer(_job(jobs, name).to_json())
 
     @app.get("/api/jobs/{name}/events")
     async def follow(name: str, request: Request) -> Response:
         """The same as server-sent events, until it ends."""
         last = request.headers.get("last-event-id", "0")
-        stream = events(jobs, _job(jobs, name), int(last) if last.isdecimal() else 0)
+        known = last.isdecimal() and len(last) <= LONGEST_ID
+        stream = events(jobs, _job(jobs, name), int(last) if known else 0)
         headers = {"x-accel-buffering": "no"}  # proxies would hold the events back
         return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
@@ -114,7 +119,7 @@ def _jobs_routes(app: FastAPI, jobs: Jobs) -> None:
         """Nobody wants it any more."""
         job = _job(jobs, name)
         jobs.cancel(job)
-        return _json(job.to_json())
+        return json_answer(job.to_json())
 
 
 def submit(app: FastAPI, asked: dict[str, Any]) -> Job:
@@ -146,16 +151,17 @@ def _index_routes(app: FastAPI, jobs: Jobs, workbench: Workbench, settings: Sett
         """What is served, and what it can be asked for; it waits for no lane."""
         told = as_json(described.session(workbench, settings.upload_bytes, jobs.queue))
         jobs.get_ready()
-        return _json(told)
+        return json_answer(told)
 
     @app.get("/api/indexes/{name}/documents/{position}")
-    async def document(name: str, position: int, around: int = 2) -> Response:
+    async def document(request: Request, name: str, position: int, around: int = 2) -> Response:
         """An example and its neighbours."""
         work = lambda: reading.document(workbench, name, position, around)  # noqa: E731
-        return _json(as_json(await done(jobs, "reader", work)))
+        return json_answer(as_json(await done(jobs, "reader", work, request.is_disconnected)))
 
     @app.get("/api/indexes/{name}/documents")
     async def documents(
+        request: Request,
         name: str,
         wanted: Annotated[str, Query(alias="filter", max_length=2000)] = "",
         offset: int = 0,
@@ -163,7 +169,7 @@ def _index_routes(app: FastAPI, jobs: Jobs, workbench: Workbench, settings: Sett
     ) -> Response:
         """Examples that pass a filter."""
         work = lambda: reading.documents(workbench, name, wanted, offset, limit)  # noqa: E731
-        return _json(as_json(await done(jobs, "reader", work)))
+        return json_answer(as_json(await done(jobs, "reader", work, request.is_disconnected)))
 
     @app.post("/api/indexes/{name}/load", status_code=202)
     async def load(name: str, asked: schemas.Load) -> Response:
@@ -172,14 +178,15 @@ def _index_routes(app: FastAPI, jobs: Jobs, workbench: Workbench, settings: Sett
             raise InputError("A model is loaded on a yes only", expected='{"trust": true}')
         workbench.trust(name)
         job = submit(app, {"kind": "load", "index": name})
-        return _json(as_json({"id": job.id}), 202)
+        return json_answer(as_json({"id": job.id}), 202)
 
     @app.get("/api/scores")
-    async def scores(key: Annotated[str, Query(max_length=64)]) -> Response:
+    async def scores(request: Request, key: Annotated[str, Query(max_length=64)]) -> Response:
         """A score vector: little-endian float32, one for each example, NaN where there is none."""
         asked = workbench.scores_request(key)
         lane = workbench.scores_lane(asked["method"])
-        found = await done(jobs, lane, lambda: workbench.scores(**asked))
+        work = lambda: workbench.scores(**asked)  # noqa: E731
+        found = await done(jobs, lane, work, request.is_disconnected)
         return Response(found.astype("<f4").tobytes(), media_type="application/octet-stream")
 
 
@@ -199,18 +206,20 @@ def _page_routes(app: FastAPI, assets: Assets) -> None:
 def _errors(app: FastAPI) -> None:
     async def ours(_: Request, error: Exception) -> Response:
         assert isinstance(error, HeadwaterError)  # it is registered for these
-        return _json(as_json({"error": failure(error)}), status_of(error))
+        return json_answer(as_json({"error": failure(error)}), status_of(error))
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # it is registered for these
-        return _json(as_json({"error": failure(_invalid(error.errors()))}), 422)
+        return json_answer(as_json({"error": failure(_invalid(error.errors()))}), 422)
 
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # it is registered for these
-        return _json(as_json({"error": failure(HeadwaterError(error.detail))}), error.status_code)
+        return json_answer(
+            as_json({"error": failure(HeadwaterError(error.detail))}), error.status_code
+        )
 
     async def other(_: Request, error: Exception) -> Response:
-        return _json(as_json({"error": defect(error)}), 500)
+        return json_answer(as_json({"error": defect(error)}), 500)
 
     app.add_exception_handler(HeadwaterError, ours)
     app.add_exception_handler(RequestValidationError, invalid)
@@ -226,7 +235,7 @@ def status_of(error: HeadwaterError) -> int:
         return 404
     if isinstance(error, BusyError | ResourceError):
         return 503
-    return 400
+    return 500 if isinstance(error, Defect) else 400
 
 
 def _invalid(errors: Any) -> InputError:
@@ -240,16 +249,34 @@ def _invalid(errors: Any) -> InputError:
     )
 
 
-def _kinds_schema(kinds: dict[str, Kind]) -> dict[str, Any]:
-    """What the body of a job may be, for OpenAPI: one of the kinds."""
+Schemas = dict[str, dict[str, Any]]
+
+
+def _kinds_schema(kinds: dict[str, Kind]) -> tuple[list[dict[str, Any]], Schemas]:
+    """What the body of a job may be, for OpenAPI: a schema of each kind; what they refer to."""
     options: list[dict[str, Any]] = []
+    definitions: Schemas = {}
     for name, (request, _, _) in kinds.items():
-        one = request.model_json_schema()
+        one = request.model_json_schema(ref_template="#/components/schemas/{model}")
+        definitions |= one.pop("$defs", {})
         one["properties"] = {"kind": {"const": name}, **one.get("properties", {})}
         one["required"] = ["kind", *one.get("required", [])]
         options.append({**one, "title": name})
+    return options, definitions
+
+
+def _one_of(options: list[dict[str, Any]]) -> dict[str, Any]:
     return {"requestBody": {"content": {JSON: {"schema": {"oneOf": options}}}, "required": True}}
 
 
-def _json(text: str, status: int = 200) -> Response:
-    return Response(text.encode(), status_code=status, media_type=JSON)
+def _define(app: FastAPI, definitions: Schemas) -> None:
+    """Have the API's description hold these schemas beside those of the routes."""
+    made = app.openapi
+
+    def described() -> dict[str, Any]:
+        told = made()
+        schemas: Schemas = told.setdefault("components", {}).setdefault("schemas", {})
+        schemas |= definitions
+        return told
+
+    app.openapi = described

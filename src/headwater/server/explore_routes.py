@@ -19,6 +19,7 @@ router = APIRouter()
 Filter = Annotated[str, Query(alias="filter", max_length=2000)]
 Column = Annotated[str, Query(max_length=300)]
 MOST = 200  # rows of a page
+JSON = "application/json"
 
 
 def _workbench(request: Request) -> Workbench:
@@ -27,11 +28,12 @@ def _workbench(request: Request) -> Workbench:
 
 async def _reading(request: Request, work: Any) -> Any:
     """`work` in the lane of readers, so that it holds up nobody."""
-    return await done(request.app.state.jobs, "reader", work)
+    return await done(request.app.state.jobs, "reader", work, request.is_disconnected)
 
 
-def _json(value: Any) -> Response:
-    return Response(as_json(value).encode(), media_type="application/json")
+def json_answer(text: str, status: int = 200) -> Response:
+    """What is JSON already."""
+    return Response(text.encode(), status_code=status, media_type=JSON)
 
 
 def _file(made: exports.File) -> Response:
@@ -60,7 +62,7 @@ async def place_ids(request: Request, index: Column, of: Column = "features") ->
         map_store(workbench.index(index), of)
         return workbench.index(index).ids
 
-    return _json(await _reading(request, ids))
+    return json_answer(as_json(await _reading(request, ids)))
 
 
 @router.get("/api/query-sets/{name}")
@@ -81,7 +83,7 @@ async def query_set(
         return as_json(found.page(wanted, sort, descending=descending, offset=offset, limit=limit))
 
     text = await _reading(request, page)
-    return Response(text.encode(), media_type="application/json")
+    return json_answer(text)
 
 
 @router.post("/api/query-sets")
@@ -90,7 +92,8 @@ async def upload(request: Request, asked: explore_schemas.Upload) -> Response:
     sets = query_sets.of(_workbench(request))
     made = await _reading(request, lambda: sets.upload(asked.name, asked.lines))
     told = {"name": made.name, "rows": len(made.entries)}
-    return _json({**told, "problems": made.problems, "problem_count": made.problem_count})
+    told |= {"problems": made.problems, "problem_count": made.problem_count}
+    return json_answer(as_json(told))
 
 
 @router.get("/api/query-sets/{name}/export")
@@ -106,7 +109,8 @@ async def export_set(
 async def board(request: Request, name: str) -> Response:
     """A board of an evaluation."""
     workbench = _workbench(request)
-    return _json(await _reading(request, lambda: boards.board(workbench.boards, name)))
+    found = await _reading(request, lambda: boards.board(workbench.boards, name))
+    return json_answer(as_json(found))
 
 
 @router.post("/api/export")

@@ -34,6 +34,7 @@ MEDIA = {
     "html": ("html", "text/html; charset=utf-8"),
     "parquet": ("parquet", "application/vnd.apache.parquet"),
 }
+MOST_COLUMNS = 500  # every row has a cell for each
 SHOWN = 600  # characters of an example in Markdown
 # Control characters, marks and turns of direction, what has no width, and halves of pairs.
 _UNSAFE = re.compile(
@@ -41,6 +42,7 @@ _UNSAFE = re.compile(
     "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
 _STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")  # of what spreadsheets compute, or cut off
+_BLANKS = " \u1680"  # NFKC makes a space of every other blank that has a width
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?")
 # What means something in Markdown: marks anywhere, links that need none, lists at the beginning.
 _MARKS = re.compile(r"[\\`*_{}\[\]#|~$!@^]|:(?=//)|(?<=www)\.|^[-+=]", re.IGNORECASE)
@@ -136,12 +138,25 @@ def _unknown(format: str, known: Iterable[str]) -> InputError:
     return InputError("There is no such format", expected=", ".join(known), found=format[:40])
 
 
+def _columns(rows: Sequence[Mapping[str, Any]], first: Iterable[str] = ()) -> list[str]:
+    """`first`, and the names of all rows in the order in which they appear."""
+    names = list(dict.fromkeys([*first, *(name for row in rows for name in row)]))
+    if len(names) > MOST_COLUMNS:
+        raise InputError(
+            "This makes too many columns",
+            expected=f"at most {MOST_COLUMNS} names in all rows",
+            found=f"{len(names):,}",
+            do="take it as JSON Lines, which have no columns",
+        )
+    return names
+
+
 # -- CSV ----------------------------------------------------------------------------------
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """A header and a line for each row; columns in the order in which they first appear."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = _columns(rows)
     told = io.StringIO()
     writer = csv.writer(told, lineterminator="\r\n")
     writer.writerow([guarded(name) for name in names])
@@ -160,7 +175,7 @@ def guarded(value: Cell) -> Cell:
     safe = visible(value)
     if _NUMBER.fullmatch(safe):
         return safe
-    bare = unicodedata.normalize("NFKC", _UNSAFE.sub("", value).lstrip(" \u00a0"))
+    bare = unicodedata.normalize("NFKC", _UNSAFE.sub("", value)).lstrip(_BLANKS)
     return f"'{safe}" if bare.startswith(_STARTS) or value.startswith(_STARTS) else safe
 
 
@@ -236,7 +251,7 @@ def parquet_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = list(dict.fromkeys(["id", "action", *(name for row in rows for name in row)]))
+    names = _columns(rows, ["id", "action"])
     columns: dict[str, Any] = {}
     for name in names:
         values = [_cell(row.get(name)) for row in rows]

@@ -274,7 +274,7 @@ class Jobs:
             self._finish(job, "cancelled")
         except HeadwaterError as error:
             self._finish(job, "failed", error=failure(error))
-        except Exception as error:
+        except BaseException as error:  # whatever it is, the lane goes on
             logger.exception("work of kind %s failed", job.kind)
             self._finish(job, "failed", error=defect(error))
         else:
@@ -340,7 +340,7 @@ def _step(idle: Iterator[None]) -> bool:
         next(idle)
     except StopIteration:
         return False
-    except Exception:
+    except BaseException:  # as above
         logger.exception("getting ready failed; what is asked is made ready then")
         return False
     return True

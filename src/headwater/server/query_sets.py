@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from headwater.engine.errors import InputError
 from headwater.engine.json_lines import json_object
 from headwater.engine.kept import Kept
 from headwater.evidence.filter_grammar import parse
+from headwater.server.explore_schemas import MOST_SET
 from headwater.server.exports import File, json_lines, made_file
 from headwater.server.jobs import Missing
 from headwater.server.query_entry import AIS, AIS_ENDING, METRICS, Entry
@@ -29,7 +31,6 @@ from headwater.server.records import depth, is_pair, to_pair
 if TYPE_CHECKING:
     from headwater.server.workbench import Workbench
 
-UPLOAD_BYTES = 20_000_000
 FILE_BYTES = 400_000_000
 LINE_CHARACTERS = 8_000_000
 MOST_ROWS = 200_000
@@ -145,8 +146,10 @@ class QuerySet:
 
 def _order(value: Any) -> tuple[int, Any]:
     """Numbers before texts; what is neither last, by its text."""
+    if isinstance(value, float) and isnan(value):  # it has no place among numbers
+        return 1, "nan"
     if isinstance(value, bool | int | float):
-        return 0, float(value)
+        return 0, value  # as it is: an integer may be too large for a float
     return 1, str(value).casefold()
 
 
@@ -247,10 +250,10 @@ class QuerySets:
             InputError: for what is too large, no set, or the name of a file given at the start.
         """
         content = lines.encode("utf-8", "surrogatepass")
-        if len(content) > UPLOAD_BYTES:
+        if len(content) > MOST_SET:
             raise InputError(
                 "The file is too large",
-                expected=f"at most {UPLOAD_BYTES // 1_000_000} MB",
+                expected=f"at most {MOST_SET // 1_000_000} MB",
                 found=f"{len(content) / 1e6:.1f} MB",
                 do="give it to the server at its start, with --query-sets",
             )

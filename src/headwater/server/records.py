@@ -8,8 +8,9 @@ so that a record comes back the same.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isnan
 from typing import Any, cast
+
+from headwater.evidence.filters import number
 
 Record = dict[str, Any]
 
@@ -119,9 +120,7 @@ def proponent_items(value: Any) -> list[Record]:
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or isnan(value):
-        return None
-    return float(value)
+    return None if isinstance(value, str) else number(value)
 
 
 def texts_of(value: Any) -> list[str]:

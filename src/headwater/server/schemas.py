@@ -5,7 +5,7 @@ Nothing here is a path: indexes, query sets and boards are named as the session 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -108,8 +108,3 @@ class Load(Request):
     """Consent to load a model that somebody else's index names."""
 
     trust: bool
-
-
-def plain(value: Request) -> dict[str, Any]:
-    """As JSON values, to name what was asked."""
-    return value.model_dump(mode="json")

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from headwater.server.explore_schemas import MOST_SET
 from headwater.server.jobs import as_json
 from headwater.server.static import page
 
@@ -37,7 +38,7 @@ HEADERS = {
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 READING = ("GET", "HEAD")
 BODY_BYTES = 1 << 20
-UPLOAD_BYTES = 20 << 20
+ESCAPED = 2  # JSON writes quotes and the ends of lines as two characters
 UPLOADS = ("/api/query-sets", "/api/export")  # whose bodies are files
 UNKNOWN = page(
     "Open the address that the terminal shows",
@@ -54,7 +55,7 @@ class Settings:
         token: asked of every request. port: on which it listens.
         hosts: further names it may be called by, such as "box.example.org" or, with one port only,
             "box.example.org:8080". prefix: path below which a proxy puts it ("" = none).
-        body_bytes, upload_bytes: the largest bodies.
+        body_bytes: the largest body. upload_bytes: the largest file, whose body is longer.
     """
 
     token: str
@@ -62,8 +63,7 @@ class Settings:
     hosts: tuple[str, ...] = ()
     prefix: str = ""
     body_bytes: int = BODY_BYTES
-    upload_bytes: int = UPLOAD_BYTES
-    extra: dict[str, Any] = field(default_factory=dict[str, Any])
+    upload_bytes: int = MOST_SET
 
     @property
     def cookie(self) -> str:
@@ -223,7 +223,7 @@ class Asked:
     def limit(self) -> int:
         """The most bytes of its body."""
         if self.path in UPLOADS:
-            return self.settings.upload_bytes
+            return ESCAPED * self.settings.upload_bytes + self.settings.body_bytes
         return self.settings.body_bytes
 
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from headwater.engine.errors import HeadwaterError
 from headwater.server.jobs import ENDED, Job, Jobs, Lane, as_json
 
-PATIENCE = 60.0  # seconds between two looks at work that is waited for
+LOOK = 1.0  # seconds between two looks at whether anybody still waits
 PULSE = 10.0  # seconds of silence after which a line says that the connection lives
 AGAIN = 1000  # milliseconds after which a browser connects again
+
+
+class Defect(HeadwaterError):
+    """What failed by a mistake of ours, and not of who asked."""
 
 
 async def ended(jobs: Jobs, job: Job, seconds: float) -> bool:
@@ -33,8 +37,18 @@ async def ended(jobs: Jobs, job: Job, seconds: float) -> bool:
     return True
 
 
-async def done(jobs: Jobs, lane: Lane, work: Callable[[], Any]) -> Any:
-    """Do `work` in a lane, and wait for what it gives back; raises as it does."""
+async def done(
+    jobs: Jobs, lane: Lane, work: Callable[[], Any], gone: Callable[[], Awaitable[bool]]
+) -> Any:
+    """Do `work` in a lane, and wait for what it gives back.
+
+    Args:
+        gone: whether who asked went away. It is asked for: servers don't stop a handler then.
+
+    Raises:
+        HeadwaterError: as the work does.
+        Defect: where it fails in any other way.
+    """
     held: list[Any] = []
     raised: list[HeadwaterError] = []
 
@@ -47,15 +61,17 @@ async def done(jobs: Jobs, lane: Lane, work: Callable[[], Any]) -> Any:
 
     job = jobs.start("reading", lane, kept)
     try:
-        while not await ended(jobs, job, PATIENCE):
-            pass
+        while not await ended(jobs, job, LOOK):
+            if await gone():
+                break
     finally:
-        jobs.cancel(job)  # where the browser went away
+        jobs.cancel(job)  # which does nothing to one that has ended
     if raised:
         raise raised[0]
     if not held:
-        error = job.error or {"wrong": "The work was stopped"}
-        raise HeadwaterError(str(error["wrong"]))
+        if job.error is None:
+            raise HeadwaterError("The work was stopped")
+        raise Defect(str(job.error["wrong"]), do=job.error["do"])
     return held[0]
 
 

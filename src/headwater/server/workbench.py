@@ -27,6 +27,7 @@ from headwater.engine.errors import HeadwaterError, InputError
 from headwater.engine.kept import Kept
 from headwater.evidence.method_table import method_of_texts
 from headwater.index.manifest import Manifest, read_manifest
+from headwater.index.store import has_current
 from headwater.server.jobs import Missing, as_json
 from headwater.server.named import named
 from headwater.server.served import ModelState, Served, model_of
@@ -44,7 +45,7 @@ Array = np.ndarray[Any, Any]
 
 SCORES_BYTES = 256 << 20  # of score vectors
 ANSWERS_CHARACTERS = 64 << 20  # of answers as JSON
-REQUESTS = 4096  # whose scores can be made again
+REQUESTS_CHARACTERS = 16_000_000  # of queries whose scores can be made again
 RANKED = {"lexical": "bm25", "semantic": "dense"}  # methods of kinds that are scored by one
 VERBATIM = "verbatim"
 WARMED = ("lexical", VERBATIM)
@@ -102,10 +103,11 @@ class Workbench:
         self._trusted: set[str] = set()
         self._here = threading.local()
         self._modelled: dict[str, Served] = {}  # the lane "model" alone touches it
-        self._loaded: str | None = None
         self._scores: Kept[Array] = Kept(SCORES_BYTES, lambda one: one.nbytes)
-        self._answers: Kept[str] = Kept(ANSWERS_CHARACTERS, len)
-        self._requests: Kept[dict[str, Any]] = Kept(REQUESTS)
+        self._answers: Kept[tuple[str, str | None]] = Kept(
+            ANSWERS_CHARACTERS, lambda one: len(one[0])
+        )
+        self._requests: Kept[dict[str, Any]] = Kept(REQUESTS_CHARACTERS, _characters)
         self._run: TrainingRun | None = None
 
     # -- indexes and models ---------------------------------------------------------------
@@ -142,7 +144,7 @@ class Workbench:
     def manifest(self, name: str) -> Manifest:
         """What the index says of itself now."""
         stamp = self.stamp(name)
-        if name not in self._manifests or self._manifests[name][0] != stamp:
+        if name not in self._manifests or stamp not in (0, self._manifests[name][0]):
             self._manifests[name] = (stamp, read_manifest(self.path(name)))
         return self._manifests[name][1]
 
@@ -155,7 +157,7 @@ class Workbench:
         else:
             held = self._here.__dict__.setdefault("indexes", {})
         stamp = self.stamp(name)
-        if name not in held or held[name].stamp != stamp:  # it may have grown since
+        if name not in held or stamp not in (0, held[name].stamp):  # it may have grown since
             made = Served(path, read_manifest(path), None)
             made.stamp = stamp
             if self.lane == "model":
@@ -181,7 +183,7 @@ class Workbench:
             _ = index.examples.id_order
             yield
             for kind in WARMED:
-                if (index.path / kind).is_dir():
+                if has_current(index, kind):
                     with suppress(HeadwaterError, OSError):
                         _warm(index, kind)
                     yield
@@ -346,7 +348,10 @@ class Workbench:
 
     def known(self, kind: str, asked: BaseModel) -> str | None:
         """The result of the same work, as JSON, where it was done before."""
-        return None if kind in NOT_KEPT else self._answers.get(self._request(kind, asked))
+        found = None if kind in NOT_KEPT else self._answers.get(self._request(kind, asked))
+        if found is None or (found[1] is not None and self._requests.get(found[1]) is None):
+            return None  # it would name scores that can't be had any more
+        return found[0]
 
     def once(
         self, kind: str, asked: BaseModel, work: Callable[[Tell], dict[str, Any]]
@@ -356,9 +361,12 @@ class Workbench:
         def done(tell: Tell) -> str:
             found = self.known(kind, asked)  # by one who stood before it in the queue
             if found is None:
-                found = as_json(work(tell))
+                made = work(tell)
+                found = as_json(made)
                 if kind not in NOT_KEPT:
-                    self._answers.put(self._request(kind, asked), found)
+                    key = made.get("scores") if kind == "ask" else None
+                    known = key if isinstance(key, str) else None
+                    self._answers.put(self._request(kind, asked), (found, known))
             return found
 
         return done
@@ -376,6 +384,12 @@ def _warm(index: Served, kind: str) -> None:
 
     one = reader(index, kind, None, None, None)
     one.scores(Query("", "the"))
+
+
+def _characters(request: dict[str, Any]) -> int:
+    query: Query = request["query"]
+    texts = [query.prompt, query.completion, query.instead_of, request["options"]]
+    return 500 + sum(len(str(text)) for text in texts)
 
 
 def digest(value: Any) -> str:

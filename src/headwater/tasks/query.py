@@ -121,6 +121,19 @@ class Query:
             return ()
         return self.words or ((0, len(self.completion)),)  # pyright: ignore - checked above
 
+    @property
+    def said(self) -> tuple[str, str]:
+        """What of the completion leads to the words that are explained, and these words.
+
+        What follows them had no part in the choice of them, and what leads there is read as the
+        prompt is. Ranges that lie apart are put together.
+        """
+        whole = self.completion or ""
+        chosen = self.chosen
+        if not chosen:
+            return "", whole
+        return whole[: chosen[0][0]], " ".join(whole[start:end] for start, end in chosen)
+
     def _check_contrast(self, other: str | Mapping[str, Any]) -> None:
         columns = self.columns
         if columns is not None:
