@@ -1,19 +1,15 @@
 // What is looked at, in the URL after the #: a link opens the same screen again. Nothing secret is
 // ever put there, and what stands there is data from anyone: it is read with care.
+import { hashOf, LONGEST, read } from './hash';
 
 export type View = 'ask' | 'compare' | 'groups' | 'queries' | 'map' | 'board';
 export const VIEWS: readonly View[] = ['ask', 'compare', 'groups', 'queries', 'map', 'board'];
 
-const LONGEST = 20_000; // characters of a link
-
-function read(hash: string): Record<string, string> {
-  if (hash.length > LONGEST) return {};
-  return Object.fromEntries(new URLSearchParams(hash.replace(/^#/, '')));
-}
-
 /** The address as values: `address.values.index`, and so on. Set with `go`. */
 class Address {
   values: Record<string, string> = $state({});
+  /** What the URL has no room for, in a sentence; '' = it holds everything. */
+  dropped = $state('');
 
   get view(): View {
     const asked = this.values['view'] as View | undefined;
@@ -23,7 +19,9 @@ class Address {
   /** Take the URL's part after the # and follow it; call once. */
   follow(): void {
     const take = (): void => {
-      this.values = read(location.hash);
+      const values = read(location.hash);
+      this.values = values ?? {};
+      this.dropped = values ? '' : `The link is longer than ${LONGEST.toLocaleString('en')} characters: nothing of it was taken.`;
     };
     take();
     addEventListener('hashchange', take);
@@ -35,7 +33,10 @@ class Address {
       (pair): pair is [string, string] => pair[1] !== null && pair[1] !== '',
     );
     this.values = Object.fromEntries(kept);
-    const hash = `#${new URLSearchParams(kept)}`;
+    const { hash, left } = hashOf(this.values);
+    this.dropped = left.length
+      ? `This question is too long for an address: ${left.join(', ')} will not be there after a reload or in a copied link.`
+      : '';
     if (quiet) history.replaceState(null, '', hash);
     else history.pushState(null, '', hash);
   }

@@ -10,14 +10,19 @@ export function linkOf(place: { origin: string; pathname: string; hash: string }
 
 type Ranges = [number, number][];
 
-/** "0-5,9-12" (characters as Python counts them, by code point) as ranges in order, without overlap; what is no range is left out. */
+/** One range "0-5" that lies in a text of this length; null where it does not. */
+export function wordsOf(text: string, length: number): [number, number] | null {
+  const [, from, to] = /^(\d{1,9})-(\d{1,9})$/.exec(text.trim()) ?? [];
+  const range: [number, number] = [Number(from), Number(to)];
+  return range[0] < range[1] && range[1] <= length ? range : null;
+}
+
+/** "0-5,9-12" (characters as Python counts them, by code point) as ranges in order, without overlap; what is no range of this text is left out. */
 export function rangesOf(text: string | undefined, length: number): Ranges {
   const found: Ranges = [];
   for (const part of (text ?? '').split(',')) {
-    const [, from, to] = /^(\d{1,9})-(\d{1,9})$/.exec(part.trim()) ?? [];
-    if (from === undefined || to === undefined) continue;
-    const range: [number, number] = [Number(from), Math.min(Number(to), length)];
-    if (range[0] < range[1]) found.push(range);
+    const range = wordsOf(part, length);
+    if (range) found.push(range);
   }
   found.sort((a, b) => a[0] - b[0]);
   return found.reduce<Ranges>((kept, [from, to]) => {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { move, nothing, picked, press, type Picking } from './picking';
+import { drag, move, nothing, picked, press, type Picking } from './picking';
 
 const alone = { adds: false, extends: false };
 const adding = { adds: true, extends: false };
@@ -13,6 +13,18 @@ test('a click picks one, a drag or Shift a range, a click on the only one lets i
   expect(list(press(one, 5, extending))).toEqual([3, 4, 5]);
   expect(list(press(press(nothing(), 3, alone), 3, alone))).toEqual([]);
   expect(list(press(press(one, 5, extending), 9, alone))).toEqual([9]);
+});
+
+test('a drag from the only one picks a range, there and back', () => {
+  const gone = press(press(nothing(), 3, alone), 3, alone);
+  expect(list(gone)).toEqual([]);
+  expect(list(drag(gone, 5))).toEqual([3, 4, 5]);
+  expect(list(drag(drag(gone, 5), 3))).toEqual([3]);
+  expect(list(press(gone, 5, extending))).toEqual([3, 4, 5]);
+  expect(list(move(gone, 4, 10, true))).toEqual([3, 4]);
+  expect(list(press(gone, 3, alone))).toEqual([3]);
+  const taking = press(press(press(nothing(), 0, alone), 4, extending), 1, adding);
+  expect(list(drag(taking, 2))).toEqual([0, 3, 4]);
 });
 
 test('Ctrl+click or Space adds a further range, and takes away from what is picked', () => {

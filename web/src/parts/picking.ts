@@ -23,17 +23,23 @@ export function picked({ kept, anchor, at, removes }: Picking): Set<number> {
 
 /** A press of the pointer, Space (adds) or Enter (alone). */
 export function press(now: Picking, at: number, how: { adds: boolean; extends: boolean }): Picking {
-  if (how.extends && now.anchor !== null) return { ...now, at };
+  if (how.extends && now.anchor !== null) return drag(now, at);
   const all = picked(now);
   if (how.adds) return { kept: all, anchor: at, at, removes: all.has(at) };
   const alone = all.size === 1 && all.has(at);
-  return alone ? nothing(at) : { kept: new Set(), anchor: at, at, removes: false };
+  // The only one is let go of; a drag from it picks a range all the same.
+  return { kept: new Set(), anchor: at, at, removes: alone };
+}
+
+/** The range in hand up to another place. One that has nothing to take away from adds. */
+export function drag(now: Picking, at: number): Picking {
+  return now.anchor === null ? now : { ...now, at, removes: now.removes && now.kept.size > 0 };
 }
 
 /** To another place: the range in hand follows when it is extended, and is let go of else. */
 export function move(now: Picking, to: number, count: number, extending: boolean): Picking {
   const at = Math.min(Math.max(0, to), Math.max(0, count - 1));
-  if (extending && now.anchor !== null) return { ...now, at };
+  if (extending && now.anchor !== null) return drag(now, at);
   const kept = picked(now);
   if (extending) return { kept, anchor: now.at, at, removes: false };
   return { kept, anchor: null, at, removes: false };

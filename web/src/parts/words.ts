@@ -51,7 +51,7 @@ export function headline({ picture, judgement }: Answer): Headline {
   if (kind === 'copied')
     return { tone: 'copied', title: 'Copied', means: 'A long run of these words stands in the training data, far longer than chance would have it.' };
   if (kind === 'stated')
-    return { tone: 'stated', title: 'Stated', means: 'An example of the training data says it in words of its own.' };
+    return { tone: 'stated', title: 'Stated', means: 'An example of the training data holds both what was asked about and these words. Read there whether it says so.' };
   if (kind === 'shaped' && picture)
     return { tone: 'shaped', title: 'Shaped', means: 'No example was found that says it, but training on some of them moved the model towards it.' };
   if (kind === 'shaped')

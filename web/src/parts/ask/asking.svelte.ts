@@ -8,7 +8,7 @@ import { Characters, merged, type Range } from '../characters';
 import type { Request } from '../serving';
 import { Generation, inUnits, LIKELIEST, type Sampling } from './generation.svelte';
 
-const KINDS: readonly KindName[] = ['influence', 'verbatim', 'lexical', 'semantic'];
+export const KINDS: readonly KindName[] = ['influence', 'verbatim', 'lexical', 'semantic'];
 /** Asked at first: what needs no other model. */
 const USUAL: readonly KindName[] = ['influence', 'verbatim', 'lexical'];
 export const TOP = 10;
@@ -121,8 +121,8 @@ class Asking {
     if (told.length) this.kinds = told;
     else if (!this.kinds.some((kind) => index.kinds.includes(kind))) this.kinds = usualKinds(index);
     this.method = usualMethod(index, values['method'] ?? this.method);
-    this.top = wholeNumber(values['top'], this.top);
-    this.uncertainty = wholeNumber(values['uncertainty'], query ? 0 : this.uncertainty);
+    this.top = wholeNumber(values['top'], 1, this.top);
+    this.uncertainty = wholeNumber(values['uncertainty'], 0, query ? 0 : this.uncertainty);
     if (values['among'] !== undefined || query) this.filter = values['among'] ?? '';
     if (values['candidates'] !== undefined || query) {
       const [kind, count] = candidatesOf(values['candidates']);
@@ -153,7 +153,7 @@ export const namers = (index: IndexInfo): KindName[] =>
   NAMERS.filter((kind) => index.kinds.includes(kind));
 
 /** "lexical:200", read with care. */
-function candidatesOf(text: string | undefined): [KindName | '', number] {
+export function candidatesOf(text: string | undefined): [KindName | '', number] {
   const [, kind, count] = /^(\w+):(\d{1,6})$/.exec(text ?? '') ?? [];
   const known = NAMERS.find((one) => one === kind);
   const value = Number(count);
@@ -171,9 +171,10 @@ export function usualMethod(index: IndexInfo, name: string): string {
   return (able.find((one) => one.name === name) ?? able[0])?.name ?? '';
 }
 
-function wholeNumber(text: string | undefined, other: number): number {
+/** A whole number of the address, up to 1000; `other` where it says none. */
+export function wholeNumber(text: string | undefined, least: number, other: number): number {
   const value = Number(text);
-  return text !== undefined && Number.isInteger(value) && value >= 0 && value <= 1000 ? value : other;
+  return text !== undefined && Number.isInteger(value) && value >= least && value <= 1000 ? value : other;
 }
 
 export const asking = new Asking();

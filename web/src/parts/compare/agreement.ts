@@ -1,4 +1,5 @@
 // What two rankings of the same examples have in common, as the server gives it.
+import type { Failure } from '../../types';
 
 export interface Shared {
   id: string;
@@ -8,6 +9,10 @@ export interface Shared {
   rank_a: number;
   rank_b: number;
 }
+
+/** Whether it failed for want of a common example, which asking again does not change. */
+export const nothingShared = (failure: Failure | null): boolean =>
+  failure?.wrong.startsWith('The two sides share no example') ?? false;
 
 export interface AgreementFound {
   overlap: { k: number; share: number; by_chance: number }[];
