@@ -83,18 +83,15 @@ def ask(
     asks = any((method, candidates, by, fusion == "influence"))  # for influence
     evidence, chosen = kinds_for(index, evidence, influence=asks)
     given = {name: value for name, value in locals().items() if name in OPTIONS}
-    wanted = [queries] if isinstance(queries, Query | str) else list(queries)
-    if not wanted:
-        raise InputError("There is no query", expected="at least one")
+    wanted = _wanted(queries)
     answer = _answerer(index, Asked(**given))
-    chosen += _filtered(index, filter)
-    chosen += [method.caution] if method is not None and method.caution else []
+    chosen += [*_filtered(index, filter), *_cautions(method), *_unfinished(index)]
     answers: list[Answer] = []
     with Progress("answering", len(wanted), "queries") as progress:
         for one in wanted:
-            query, *notes = own_words(index, one, max_tokens) if isinstance(one, str) else (one,)
+            query, *own = own_words(index, one, max_tokens) if isinstance(one, str) else (one,)
             answers.append(answer(query))
-            answers[-1].notes += [*notes, *chosen, *_unfinished(index)]
+            answers[-1].notes += [*own, *chosen]
             progress.advance()
     return answers[0] if isinstance(queries, Query | str) else answers
 
@@ -137,6 +134,17 @@ def _named(method: Method | str | None) -> Method | None:
     from headwater.evidence.rankers import method_by_name
 
     return method_by_name(method)
+
+
+def _wanted(queries: Query | str | Sequence[Query | str]) -> list[Query | str]:
+    made = [queries] if isinstance(queries, Query | str) else list(queries)
+    if not made:
+        raise InputError("There is no query", expected="at least one")
+    return made
+
+
+def _cautions(method: Method | None) -> list[str]:
+    return [method.caution] if method is not None and method.caution else []
 
 
 def _filtered(index: Index, filter: str | None) -> list[str]:
