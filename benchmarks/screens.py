@@ -44,7 +44,7 @@ def screens() -> list[Screen]:
         Screen("ask-narrow", "ask", {}, width=390),
         Screen("words", "ask", {}, press="Word by word", to="Evidence"),
         Screen("compare", "compare", {"with": "method", "method_b": "logra"}),
-        Screen("groups", "groups", {"method": "graddot"}, height=700),
+        Screen("groups", "groups", {"method": "graddot", "by": "country"}, height=700),
         Screen("map", "map", {}),
         Screen("queries", "queries", {}, height=700),
         Screen("board", "board", {}),
