@@ -1,12 +1,13 @@
 # From a fresh clone with Python 3.11 or later and make alone: everything else is installed into .venv.
 #   make demo    a small model trained before your eyes, asked, and proved by training without
-#   make test    the checks, which build the interface, then the tests
+#   make test    the checks, which build the interface, then the tests in WORKERS=2 processes
 #   make check   ruff, pyright (strict), import-linter; svelte-check, eslint and vitest for web/
 #   make browser only the tests of the interface in a real browser (Chromium), by mouse and keyboard
 #   make web     build the interface into the package; Node is installed into .venv where there is none
 #   make venv    only install
 
 PYTHON ?= python3
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -19,7 +20,7 @@ demo: $(VENV)/.demo-installed
 	$(BIN)/headwater demo
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: $(VENV)/.dev-installed
 	$(BIN)/ruff check $(CODE)

@@ -14,7 +14,7 @@ import pytest
 from headwater.engine.errors import InputError
 from headwater.engine.progress import Progress
 from headwater.server import jobs as module
-from headwater.server.jobs import Cancelled, Job, Jobs, QueueFull, Tell, as_json
+from headwater.server.jobs import Cancelled, Job, Jobs, QueueFull, Tell, as_json, lanes_alive
 from headwater.server.streams import ended, events
 from headwater.server.workbench import Workbench
 
@@ -245,25 +245,43 @@ def test_who_connects_again_is_told_the_state_anew_and_no_text_twice(jobs: Jobs)
     assert "id: 4\n" in rest
 
 
-def test_those_who_wait_hear_of_their_place(jobs: Jobs) -> None:
-    held, second = Held(), Held()
+def test_those_who_wait_hear_what_is_before_them_and_when_they_begin(jobs: Jobs) -> None:
+    held, second, last = Held(), Held(), Held()
     jobs.start("a", "model", held)
     assert held.begun.wait(30)
     jobs.start("b", "model", second)
-    third = jobs.start("c", "model", lambda tell: "1")
+    third = jobs.start("c", "model", last)
 
     async def follow() -> str:
         text = ""
         async for part in events(jobs, third):
             text += part
-            if '{"place": 2}' in part:
+            if '"place": 2' in part:
                 held.go.set()
-            if '{"place": 1}' in part:
+            if '"place": 1' in part:
                 second.go.set()
+            if "running" in part:
+                last.go.set()
         return text
 
-    told = read(asyncio.run(follow()))
-    assert told == [("queued", {"place": 2}), ("queued", {"place": 1}), ("result", 1)]
+    *waited, running, result = read(asyncio.run(follow()))
+    # What goes on is before it, too; it is told of by nothing else, as it has no place.
+    assert waited[0] == ("queued", {"place": 2, "before": 2})
+    assert waited[-1] == ("queued", {"place": 1, "before": 1})
+    assert running == ("running", {})
+    assert result[0] == "result"
+
+
+def test_who_comes_after_what_was_cancelled_waits_for_its_last_step(jobs: Jobs) -> None:
+    held = Held()
+    job = jobs.start("a", "model", held)
+    assert held.begun.wait(30)
+    jobs.cancel(job)
+    later = jobs.start("b", "model", lambda tell: "1")
+    assert (later.place, jobs.before(later)) == (1, 1)  # the lane is still at what was cancelled
+    held.go.set()
+    wait(jobs, later)
+    assert jobs.before(later) == 0
 
 
 @pytest.mark.parametrize(
@@ -278,3 +296,14 @@ def test_those_who_wait_hear_of_their_place(jobs: Jobs) -> None:
 def test_json_is_what_every_browser_reads(value: Any, text: str) -> None:
     assert as_json(value) == text
     as_json(value).encode()
+
+
+def test_closing_waits_for_the_step_that_a_lane_is_at(workbench: Workbench) -> None:
+    made, held = Jobs(workbench, warm=False), Held()
+    made.start("a", "model", held)
+    assert held.begun.wait(30)
+    made.close(0.01)
+    assert lanes_alive()
+    threading.Timer(0.05, held.go.set).start()
+    made.close(30)
+    assert not any(thread.is_alive() for thread in made._threads)

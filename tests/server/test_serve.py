@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import io
 import os
@@ -20,6 +21,7 @@ import httpx
 import pytest
 
 import headwater as hw
+from headwater.cli import query_set_files
 from headwater.cli import serve as command
 from headwater.engine.errors import InputError
 
@@ -76,19 +78,24 @@ def test_what_is_named_on_the_command_line_is_there(
     board = tmp_path / "digits"
     board.mkdir()
     with pytest.raises(InputError, match="no board in"):
-        command._workbench(given(indexes=[places["one"]], boards=[board]))
+        command._workbench(given(indexes=[places["one"]], boards=[board]), contextlib.ExitStack())
     (board / "board.json").write_text("{}")
     queries = tmp_path / "mine.jsonl"
     with pytest.raises(InputError, match="no file"):
-        command._workbench(given(indexes=[places["one"]], query_sets=[str(queries)]))
+        command._workbench(
+            given(indexes=[places["one"]], query_sets=[str(queries)]), contextlib.ExitStack()
+        )
     queries.write_text('{"prompt": "a", "completion": "b"}\n')
     made = command._workbench(
-        given(indexes=[places["one"]], boards=[board], query_sets=[str(queries)], run="r", base="b")
+        given(
+            indexes=[places["one"]], boards=[board], query_sets=[str(queries)], run="r", base="b"
+        ),
+        contextlib.ExitStack(),
     )
     assert (made.boards, made.query_sets) == ({"digits": board}, {"mine": queries})
     assert (made.opening.run, made.opening.base) == (Path("r"), Path("b"))
     with pytest.raises(InputError, match="no index at"):
-        command._workbench(given(indexes=[tmp_path]))
+        command._workbench(given(indexes=[tmp_path]), contextlib.ExitStack())
 
 
 @pytest.fixture
@@ -113,16 +120,23 @@ def elsewhere(tmp_path: Path) -> Iterator[str]:
 def test_queries_are_fetched_on_explicit_request(
     elsewhere: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = command._query_sets([], [f"{elsewhere}/facts%20of%20all.jsonl"])
-    assert list(found) == ["facts of all"]
-    assert found["facts of all"].read_text() == '{"prompt": "a"}\n'
-    with pytest.raises(InputError, match="cannot be fetched"):
-        command._fetched(f"{elsewhere}/none")
-    with pytest.raises(InputError, match="not usable"):
-        command._fetched("file:///etc/passwd")
-    monkeypatch.setattr(command, "FETCH_BYTES", 3)
-    with pytest.raises(InputError, match="too large"):
-        command._fetched(f"{elsewhere}/facts%20of%20all.jsonl")
+    with contextlib.ExitStack() as leaving:
+        found = query_set_files.query_set_files(
+            [], [f"{elsewhere}/facts%20of%20all.jsonl"], leaving
+        )
+        assert list(found) == ["facts of all"]
+        assert found["facts of all"].read_text() == '{"prompt": "a"}\n'
+    assert not found["facts of all"].exists()
+    monkeypatch.setattr(query_set_files, "FETCH_BYTES", 3)
+    for url, said in (
+        (f"{elsewhere}/none", "cannot be fetched"),
+        ("http://127.0.0.1:port/a.jsonl", "cannot be fetched"),
+        ("http://[::1/a.jsonl", "not usable"),
+        ("file:///etc/passwd", "not usable"),
+        (f"{elsewhere}/facts%20of%20all.jsonl", "too large"),
+    ):
+        with contextlib.ExitStack() as leaving, pytest.raises(InputError, match=said):
+            query_set_files.query_set_files([], [url], leaving)
 
 
 def test_a_browser_is_opened_by_a_file_of_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,16 +144,19 @@ def test_a_browser_is_opened_by_a_file_of_its_owner(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("webbrowser.open", opened.append)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("DISPLAY", ":0")
-    command._open("http://127.0.0.1:1/?token=secret-token")
-    (place,) = opened
-    assert "secret" not in place  # what a program is started with, all users see
-    path = Path(place.removeprefix("file://"))
-    assert "secret-token" in path.read_text()
-    assert path.parent.stat().st_mode & 0o077 == 0
+    leaving = contextlib.ExitStack()
+    with leaving:
+        command._open("http://127.0.0.1:1/?token=secret-token", leaving)
+        (place,) = opened
+        assert "secret" not in place  # what a program is started with, all users see
+        path = Path(place.removeprefix("file://"))
+        assert "secret-token" in path.read_text()
+        assert path.parent.stat().st_mode & 0o077 == 0
+    assert not path.exists()
     monkeypatch.delenv("DISPLAY")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
-    command._open("http://127.0.0.1:1/")
+    command._open("http://127.0.0.1:1/", leaving)
     assert len(opened) == 1
 
 
@@ -161,9 +178,10 @@ def test_a_set_from_an_address_has_a_name_that_a_file_can_have(
     monkeypatch: pytest.MonkeyPatch, path: str, name: str
 ) -> None:
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: io.BytesIO(b"{}"))
-    found = command._query_sets([], [f"http://127.0.0.1:1{path}"])
-    assert list(found) == [name]
-    assert found[name].read_bytes() == b"{}"
+    with contextlib.ExitStack() as leaving:
+        found = query_set_files.query_set_files([], [f"http://127.0.0.1:1{path}"], leaving)
+        assert list(found) == [name]
+        assert found[name].read_bytes() == b"{}"
 
 
 def started(*words: str, main: str = MAIN) -> tuple[subprocess.Popen[str], str, str]:
@@ -172,6 +190,7 @@ def started(*words: str, main: str = MAIN) -> tuple[subprocess.Popen[str], str, 
     made = subprocess.Popen(
         [sys.executable, "-c", main, *words, "--no-open", "--threads", "1"],
         stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
         env=environment,
     )
@@ -214,6 +233,7 @@ def test_a_server_that_is_killed_at_work_loses_nothing(
         server.kill()
         server.wait(30)
         server.stderr.close()  # type: ignore[union-attr]
+        server.stdout.close()  # type: ignore[union-attr]
     index = hw.Index.open(copy)
     assert index.verify() == []
     assert hw.ask(index, hw.Query(**query), method="graddot", top=2).proponents
@@ -226,10 +246,14 @@ def test_a_server_that_is_killed_at_work_loses_nothing(
 
 OPENED = f"""
 import os, sys, webbrowser
-from headwater.cli import serve
+from headwater.cli import serve as command
 webbrowser.open = lambda _: None
 sys.stderr.isatty, os.environ["DISPLAY"] = (lambda: True), ":0"
-serve._open("http://127.0.0.1:1/")
+run = command._run
+def opening(workbench, listening, given, leaving):
+    command._open("http://127.0.0.1:1/", leaving)
+    run(workbench, listening, given, leaving)
+command._run = opening
 {QUICK}
 """
 
@@ -248,6 +272,7 @@ def test_the_file_that_holds_the_token_goes_with_the_server(
         finally:
             server.kill()
             server.stderr.close()  # type: ignore[union-attr]
+        server.stdout.close()  # type: ignore[union-attr]
         assert list(tmp_path.glob("*/open.html")) == []
 
 
@@ -264,4 +289,41 @@ def test_it_stops_when_it_is_asked_to(places: dict[str, Path]) -> None:
         server.kill()
         told = server.stderr.read()  # type: ignore[union-attr]
         server.stderr.close()  # type: ignore[union-attr]
+        server.stdout.close()  # type: ignore[union-attr]
     assert "Traceback" not in told
+
+
+BUSY = f"""
+import functools, torch
+from headwater.server.jobs import Jobs
+from headwater.server.workbench import Workbench
+def endless(self, lane):
+    print("busy", flush=True)
+    while True:
+        torch.linalg.eigh(torch.rand(200, 200))
+    yield
+Workbench.warming = endless
+Jobs.close = functools.partialmethod(Jobs.close, 0.1)
+{QUICK}
+"""
+
+
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_it_stops_amid_a_step_that_does_not_end(
+    places: dict[str, Path], how: signal.Signals, status: int
+) -> None:
+    server, address, token = started(str(places["texts"]), "--port", "0", main=BUSY)
+    assert server.stdout is not None
+    try:
+        told = httpx.get(f"{address}/api/session", headers={"authorization": f"Bearer {token}"})
+        assert told.status_code == 200
+        assert "busy" in server.stdout.readline()
+        server.send_signal(how)
+        assert server.wait(30) == status
+    finally:
+        server.kill()
+        said = server.stderr.read()  # type: ignore[union-attr]
+        server.stderr.close()  # type: ignore[union-attr]
+        server.stdout.close()  # type: ignore[union-attr]
+    assert "terminate called" not in said
+    assert "Traceback" not in said

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
+import contextlib
+import os
 import signal
 import sys
 from pathlib import Path
@@ -12,10 +13,12 @@ import typer
 
 from headwater.cli import options as o
 from headwater.cli.output import warn
+from headwater.cli.query_set_files import query_set_files, temporary
 from headwater.engine.errors import InputError, ResourceError
 from headwater.server.named import named
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from socket import socket
 
     from headwater.server.workbench import Workbench
@@ -24,9 +27,8 @@ PORT = 8613
 TRIED = 100  # ports, from that one on
 NEEDED = ("fastapi", "uvicorn")
 EVERYWHERE = ("0.0.0.0", "::")
-FETCH_SECONDS, FETCH_BYTES = 30, 256 << 20
-NAME_BYTES = 200  # of a file; systems take 255
 SWITCH = 0.0005  # seconds, for Python's 0.005
+INTERRUPTED = 130  # what a shell says of Ctrl-C
 GRACE = 2  # seconds that a stopping server gives its connections
 
 Indexes = Annotated[
@@ -79,14 +81,13 @@ def serve(
     """
     given = dict(locals())
     _check(given)
-    workbench = _workbench(given)
-    listening = _listen(host, port)
-    # Left to itself, this signal ends Python without what was registered for its exit.
+    # Left to itself, this signal ends Python without what is left to do at its exit.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        _run(workbench, listening, given)
-    finally:
-        listening.close()
+    with contextlib.ExitStack() as leaving:
+        leaving.enter_context(_by_force())
+        workbench = _workbench(given, leaving)
+        listening = leaving.enter_context(_listen(host, port))
+        _run(workbench, listening, given, leaving)
 
 
 def _check(given: dict[str, Any]) -> None:
@@ -111,7 +112,33 @@ def _check(given: dict[str, Any]) -> None:
         raise InputError("threads is too small", expected="1 or more", found=given["threads"])
 
 
-def _workbench(given: dict[str, Any]) -> Workbench:
+@contextlib.contextmanager
+def _by_force() -> Generator[None]:
+    """Ends the process, and not Python alone, where a lane is still at a step of its work.
+
+    Before Python 3.14 a thread that comes back from native code into an ended Python aborts the
+    process, with a message of its own and a core dump.
+    """
+    from headwater.server.jobs import lanes_alive
+
+    status: int | str | None = 0
+    try:
+        yield
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+        if not lanes_alive():
+            raise
+    except SystemExit as stop:
+        status = stop.code
+        if not lanes_alive():
+            raise
+    if lanes_alive():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status if isinstance(status, int) else int(status is not None))
+
+
+def _workbench(given: dict[str, Any], leaving: contextlib.ExitStack) -> Workbench:
     """What is served, by the names of the parameters of `serve`."""
     from headwater.server.workbench import Opening, Workbench
 
@@ -124,50 +151,9 @@ def _workbench(given: dict[str, Any]) -> Workbench:
     for folder in boards:
         if not (folder / "board.json").is_file():
             raise InputError(f"There is no board in {folder}", expected="a board.json")
-    queries = _query_sets(given["query_sets"] or [], given["query_set_url"] or [])
+    queries = query_set_files(given["query_sets"] or [], given["query_set_url"] or [], leaving)
     found = named(boards)
     return Workbench(given["indexes"], opening, query_sets=queries, boards=found)
-
-
-def _query_sets(files: list[str], urls: list[str]) -> dict[str, Path]:
-    """The files by their names; what lies elsewhere is fetched now, and only now."""
-    places = [Path(one) for one in files]
-    for place in places:
-        if not place.is_file():
-            raise InputError(f"There is no file {place}", expected="queries in JSON Lines")
-    places += [_fetched(url) for url in urls]
-    return {name.removesuffix(".jsonl"): place for name, place in named(places).items()}
-
-
-def _fetched(url: str) -> Path:
-    """A copy of what lies at an address, in a folder of its own that goes with the process."""
-    import tempfile
-    from urllib.error import URLError
-    from urllib.parse import unquote, urlsplit
-    from urllib.request import urlopen
-
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https"):
-        raise InputError("The address is not usable", expected="http:// or https://", found=url)
-    try:
-        with urlopen(url, timeout=FETCH_SECONDS) as answer:
-            content = answer.read(FETCH_BYTES + 1)
-    except (URLError, OSError, ValueError) as error:
-        raise InputError(f"{url} cannot be fetched", found=str(error)) from error
-    if len(content) > FETCH_BYTES:
-        raise InputError(f"{url} is too large", expected=f"at most {FETCH_BYTES >> 20} MB")
-    folder = tempfile.TemporaryDirectory(prefix="headwater-")
-    atexit.register(folder.cleanup)
-    place = Path(folder.name) / f"{_cleaned(Path(unquote(parts.path)).name)}.jsonl"
-    place.write_bytes(content)
-    return place
-
-
-def _cleaned(name: str) -> str:
-    """A set's name from an address: one that a file can have, and that an address can hold."""
-    name = "".join("-" if one == "\\" or not one.isprintable() else one for one in name)
-    name = name.removesuffix(".jsonl").encode()[:NAME_BYTES].decode("utf-8", "ignore").strip()
-    return name if name.strip(".") else "queries"
 
 
 def _listen(host: str, port: int | None) -> socket:
@@ -201,7 +187,9 @@ def _listen(host: str, port: int | None) -> socket:
     )
 
 
-def _run(workbench: Workbench, listening: socket, given: dict[str, Any]) -> None:
+def _run(
+    workbench: Workbench, listening: socket, given: dict[str, Any], leaving: contextlib.ExitStack
+) -> None:
     """Serve until it is stopped.
 
     The address is told first: whoever comes before the server is imported is let wait by the
@@ -224,7 +212,7 @@ def _run(workbench: Workbench, listening: socket, given: dict[str, Any]) -> None
         warn("The app is not built, so only the API answers. Build it with: make web")
     else:
         if not given["no_open"]:
-            _open(place)
+            _open(place, leaving)
     _serve(workbench, listening, given, token)
 
 
@@ -232,8 +220,8 @@ def _serve(workbench: Workbench, listening: socket, given: dict[str, Any], token
     import uvicorn
 
     from headwater.server import described
+    from headwater.server.admission import LOOPBACK, Settings
     from headwater.server.app import create_app
-    from headwater.server.security import LOOPBACK, Settings
 
     host, port = given["host"], listening.getsockname()[1]
     known = host in EVERYWHERE or _bracketed(host) in LOOPBACK
@@ -258,22 +246,17 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _open(place: str) -> None:
+def _open(place: str, leaving: contextlib.ExitStack) -> None:
     """Open a browser, where there is one with windows.
 
-    By a file that only its owner can read: what a program is started with, all users can see. It
-    goes with the process.
+    By a file that only its owner can read: what a program is started with, all users can see.
     """
-    import os
-    import tempfile
     import webbrowser
 
     windows = sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
     if not (windows and sys.stderr.isatty()):
         return
-    folder = tempfile.TemporaryDirectory(prefix="headwater-")
-    atexit.register(folder.cleanup)
-    page = Path(folder.name) / "open.html"
+    page = Path(leaving.enter_context(temporary())) / "open.html"
     page.write_text(
         f'<!doctype html><meta http-equiv="refresh" content="0;url={place}">',
         encoding="utf-8",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+MUCH = 1 << 30  # bytes that a process holds when it is worth the time to give some back
 INTERVAL = 0.005  # seconds between two looks
 _STATM = Path("/proc/self/statm")
 
@@ -68,17 +69,20 @@ def resident() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def give_back() -> None:
+def give_back(above: int = 0) -> None:
     """Let the system have the memory that is free: caches of CUDA, and what malloc keeps.
 
     glibc keeps freed blocks below 32 MB, which is what a layer's matrices are: gigabytes, after a
-    stage of work that made one for every layer.
+    stage of work that made one for every layer. Nothing is done where the process holds fewer bytes
+    than `above`: looking through all objects takes a tenth of a second.
     """
     import ctypes
     import gc
 
     import torch
 
+    if resident() < above:
+        return
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -28,7 +28,7 @@ from headwater.curvature.sides import WIDEST, block_slices, lower_triangle, pane
 from headwater.curvature.turned import Eigenbases, EigenvalueSink
 from headwater.engine.errors import InputError, NumericError
 from headwater.engine.files import locked, make_folder
-from headwater.engine.memory import give_back
+from headwater.engine.memory import MUCH, give_back
 from headwater.engine.progress import Progress
 from headwater.gradients.matrices import wide
 from headwater.index.mapped import map_tensors
@@ -216,7 +216,7 @@ class _Fitting:
         with locked(path.with_name(f".{path.stem}.lock"), path.name, wait=True):
             if not is_written(path):
                 write_tensors(path, make())
-                give_back()
+                give_back(MUCH)
             parts.remove()
 
     def _pass(

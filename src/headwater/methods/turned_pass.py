@@ -19,7 +19,7 @@ import torch
 from headwater.curvature.kronecker import bases_of
 from headwater.curvature.turned import TurnedDots, TurnedQueries, TurnedQuerySink
 from headwater.engine.errors import InputError
-from headwater.engine.memory import give_back
+from headwater.engine.memory import MUCH, give_back
 from headwater.gradients.matrices import SLAB_BYTES, wide
 from headwater.index.passes import budget_of, over_documents
 from headwater.methods.corpus_pass import (
@@ -118,7 +118,7 @@ def _pass(
 ) -> Iterator[tuple[int, Array]]:
     bases = bases_of(factors)
     made = summed(layers, queries, lambda: TurnedQuerySink(layers.layers, bases, len(queries))).made
-    give_back()
+    give_back(MUCH)
     require_finite(queries, lambda number: all(one[number].finite for one in made.values()))
     held: TurnedQueries = {name: one for name, one in made.items() if name in damping}
     if not held:

@@ -46,6 +46,8 @@ KEPT = 256  # jobs that have ended and can still be asked for
 KEPT_SECONDS = 900.0
 KEPT_BYTES = 256 << 20  # of results
 TOLD_EVERY = 0.1  # seconds between two progresses that are sent
+LANES = "headwater-lane-"  # how the names of their threads begin
+LAST_STEP = 5.0  # seconds that a closing lane has for the step it is at
 
 
 class Tell(Protocol):
@@ -115,12 +117,19 @@ class Jobs:
         self.workbench, self.queue, self.warm = workbench, queue, warm
         self.lock = threading.Condition()
         self._waiting: dict[Lane, deque[Job]] = {"model": deque(), "reader": deque()}
+        self._busy: dict[Lane, int] = {"model": 0, "reader": 0}  # threads that are at a job
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._closed = self._open = False
-        for lane, count in (("model", 1), ("reader", readers)):
-            for number in range(count):
-                name = f"headwater-{lane}-{number}"
-                threading.Thread(target=self._run, args=(lane,), name=name, daemon=True).start()
+        lanes: list[tuple[Lane, int]] = [("model", 1), ("reader", readers)]
+        self._threads = [
+            threading.Thread(
+                target=self._run, args=(lane,), name=f"{LANES}{lane}-{number}", daemon=True
+            )
+            for lane, count in lanes
+            for number in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, kind: str, asked: BaseModel, kinds: Kinds) -> Job:
         """Queue work of a kind.
@@ -168,6 +177,11 @@ class Jobs:
             self._forget()
             return self._jobs.get(name)
 
+    def before(self, job: Job) -> int:
+        """How many others a job that waits must wait for: what its lane does now, and its queue."""
+        with self.lock:
+            return max(job.place - 1, 0) + self._busy[job.lane]
+
     def cancel(self, job: Job) -> None:
         """It ends at once for who asked. If it waits it never runs; else it stops in its own time.
 
@@ -186,13 +200,16 @@ class Jobs:
             if waited:
                 self._moved(job.lane)
 
-    def close(self) -> None:
-        """Take no more work, and stop what runs at its next progress."""
+    def close(self, wait: float = LAST_STEP) -> None:
+        """Take no more work; wait so many seconds for what runs to stop at its next progress."""
         with self.lock:
             self._closed = True
             for job in list(self._jobs.values()):
                 self.cancel(job)
             self.lock.notify_all()
+        until = time.monotonic() + wait
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def get_ready(self) -> None:
         """From now on, threads that have nothing to do make ready what will be asked for.
@@ -222,6 +239,8 @@ class Jobs:
             idle = self.workbench.warming(lane) if self.warm else iter(())
             while (job := self._next(lane, idle)) is not None:
                 self._do(job)
+                with self.lock:
+                    self._busy[lane] -= 1
 
     def _next(self, lane: Lane, idle: Iterator[None] | None) -> Job | None:
         """The next job, and until there is one a step of what is good to have done."""
@@ -240,6 +259,7 @@ class Jobs:
     def _taken(self, lane: Lane) -> Job:
         job = self._waiting[lane].popleft()
         job.state, job.place = "running", 0
+        self._busy[lane] += 1
         self._moved(lane)
         _wake(job)
         return job
@@ -328,6 +348,11 @@ class Jobs:
                 break
             size -= len(job.result or "")
             del self._jobs[job.id]
+
+
+def lanes_alive() -> bool:
+    """Whether a thread of a lane, of any `Jobs` of this process, is still there."""
+    return any(one.name.startswith(LANES) for one in threading.enumerate())
 
 
 def _nothing(_: Tell) -> str:
