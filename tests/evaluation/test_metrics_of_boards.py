@@ -99,6 +99,7 @@ def test_detection_reads_self_influence() -> None:
     assert isinstance(found["AUROC"], Estimate)
     assert isinstance(found["found in 20%"], Estimate)
     assert found["AUROC"].value == right.auroc.value
+    assert found["AUPRC"] == right.auprc
     best = np.argsort(-own)[:10]
     assert found["found in 20%"].value == pytest.approx(wanted[best].sum() / 10)
     none = metric.measure(scored(np.zeros((1, 50))))

@@ -25,12 +25,13 @@ from headwater.evaluation.presets import (
     lm_methods,
     preset_board,
     small_lm,
+    wrong_digits,
 )
 from headwater.evaluation.presets.common import Asked
 from headwater.evidence.lexical import BM25
 
 FEW = {
-    "digits": (["ekfac"], ["lds", "detection"]),
+    "digits": (["ekfac"], ["lds", "detection", "brittleness"]),
     "linear": (["closed-form", "gradcos"], None),
     "small-lm": (["gradcos", "magic"], ["lds-fixed", "magic"]),
     "facts": (["gradcos"], ["retrieval", "tail-patch"]),
@@ -90,22 +91,22 @@ def test_the_closed_form_comes_near_to_exact_leave_one_out(kind: str, cache: Pat
 def test_flipped_labels_are_a_tenth_and_wrong() -> None:
     from sklearn.datasets import load_digits
 
-    rows = digits.data(digits.FULL, 0)
+    rows = wrong_digits.data(digits.FULL.rows, digits.FULL.held_out, 0)
     assert rows.flipped.mean() == pytest.approx(0.1, abs=0.001)
     known: Any = load_digits()
     right = {row.tobytes(): y for row, y in zip(known.data, known.target, strict=True)}
     true = np.array([right[(x.astype(np.float64) * 16).tobytes()] for x in rows.x])
     assert ((true != rows.y) == rows.flipped).all()
-    again = digits.data(digits.FULL, 0)
+    again = wrong_digits.data(digits.FULL.rows, digits.FULL.held_out, 0)
     assert (again.y == rows.y).all()
-    assert (digits.data(digits.FULL, 1).y != rows.y).any()
+    assert (wrong_digits.data(digits.FULL.rows, digits.FULL.held_out, 1).y != rows.y).any()
 
 
 def test_the_margin_is_the_log_odds() -> None:
-    model = digits.net(4, 0)
+    model = wrong_digits.net(4, 0)
     batch = {"x": torch.rand(3, 64), "y": torch.tensor([1, 9, 0])}
     p = model(batch["x"]).softmax(dim=1)[torch.arange(3), batch["y"]]
-    torch.testing.assert_close(digits.margin(model, batch), torch.log(p / (1 - p)))
+    torch.testing.assert_close(wrong_digits.margin(model, batch), torch.log(p / (1 - p)))
 
 
 def test_passages_are_prose_and_queries_are_in_none() -> None:

@@ -147,8 +147,11 @@ class DetectionMetric:
 
     @property
     def columns(self) -> Mapping[str, str]:
-        """AUROC, and the share found among the first so many."""
-        made = {"AUROC": "chance that a wanted row has more self-influence; 0.5 is chance"}
+        """AUROC, AUPRC, and the share found among the first so many."""
+        made = {
+            "AUROC": "chance that a wanted row has more self-influence; 0.5 is chance",
+            "AUPRC": f"mean precision over the wanted rows; {self.wanted.mean():.3g} is chance",
+        }
         for share in self.shares:
             made[_found(share)] = f"share of the wanted rows in the first {share:.0%} inspected"
         return made
@@ -163,7 +166,7 @@ class DetectionMetric:
             own = scored.own()
             for share in self.shares:
                 found = detection(own, self.wanted, inspected=share, **how)
-                made["AUROC"] = found.auroc
+                made["AUROC"], made["AUPRC"] = found.auroc, found.auprc
                 made[_found(share)] = found.found
         except InputError as error:
             return dict.fromkeys(self.columns, str(error))

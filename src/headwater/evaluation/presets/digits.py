@@ -16,15 +16,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwater.corpus.corpus import Corpus
-from headwater.engine.errors import InputError
 from headwater.evaluation.bank import Bank
 from headwater.evaluation.board import Finding, Setting
+from headwater.evaluation.brittleness import Brittleness
 from headwater.evaluation.candidates import Candidate
 from headwater.evaluation.detection import DetectionMetric
 from headwater.evaluation.exact import GaussNewton
 from headwater.evaluation.lds import LDSMetric
 from headwater.evaluation.own_loss import OwnLoss
 from headwater.evaluation.presets import common as c
+from headwater.evaluation.presets.wrong_digits import (
+    CLASSES,
+    Data,
+    data,
+    logits,
+    loss,
+    margin,
+    net,
+    sample,
+)
 from headwater.evaluation.removal import Removal
 from headwater.evaluation.subsets import left_out
 from headwater.evaluation.trainers import LoopTrainer
@@ -47,16 +57,10 @@ from headwater.tasks.task import Task
 from headwater.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    import torch
-
     from headwater.evaluation.metric import Figures, Metric, Scored
     from headwater.evaluation.presets.common import Array, Asked
     from headwater.index.index import Index
-    from headwater.tasks.task import Batch
     from headwater.training.run import TrainingRun
-
-CLASSES = 10
-PER_SAMPLE_SEED = 1000  # initial weights of seed s are drawn with s + this
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,12 @@ class Sizes:
     seeds: int = 4
     removal: int = 4  # queries of those
     ks: tuple[int, ...] = (50,)
+    flips: int = 6  # queries of those
+    until: tuple[int, ...] = (50, 100, 200)
 
 
 FULL = Sizes()
-TINY = Sizes(240, 40, 6, 2, 4, 10, 2, 2, (3,))
-FLIPPED = 0.1
+TINY = Sizes(240, 40, 6, 2, 4, 10, 2, 2, (3,), 2, (3, 20))
 RECIPE = Recipe(
     epochs=40,
     batch_size=64,
@@ -91,88 +96,11 @@ RECIPE = Recipe(
 )
 
 
-def logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """Of the net, [batch, classes]."""
-    return model(batch["x"])
-
-
-def loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """Cross-entropy of each example."""
-    import torch
-
-    return torch.nn.functional.cross_entropy(logits(model, batch), batch["y"], reduction="none")
-
-
-def margin(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """Log-odds of the right class."""
-    import torch
-
-    made = logits(model, batch)
-    right = torch.nn.functional.one_hot(batch["y"], made.shape[1]).bool()
-    return made[right] - made.masked_fill(right, -torch.inf).logsumexp(dim=1)
-
-
-def sample(model: torch.nn.Module, batch: Batch, generator: torch.Generator) -> Batch:
-    """The batch with labels that the net itself draws."""
-    import torch
-
-    p = logits(model, batch).softmax(dim=1)
-    return {**batch, "y": torch.multinomial(p, 1, generator=generator)[:, 0]}
-
-
-def net(hidden: int, seed: int) -> torch.nn.Module:
-    """Two layers, with weights of this seed."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(PER_SAMPLE_SEED + seed)
-        return torch.nn.Sequential(
-            torch.nn.Linear(64, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, CLASSES)
-        )
-
-
-@dataclass(frozen=True)
-class Data:
-    """Rows as they are trained on, which labels were flipped, and rows held out."""
-
-    x: Array
-    y: Array
-    flipped: Array
-    held_x: Array
-    held_y: Array
-
-
-def data(sizes: Sizes, seed: int) -> Data:
-    """The digits, shuffled and cut, with wrong labels.
-
-    Raises:
-        InputError: when scikit-learn is not installed.
-    """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise InputError(
-            "The digits are scikit-learn's, which is not installed",
-            do='install it with: pip install "headwater[evaluate]"',
-        ) from error
-    held: Any = load_digits()
-    random = np.random.Generator(np.random.PCG64(seed))
-    chosen = random.permutation(len(held.target))[: sizes.rows]
-    x = (held.data[chosen] / 16).astype(np.float32)
-    y = held.target[chosen].astype(np.int64)
-    count = len(x) - sizes.held_out
-    flipped = np.zeros(count, dtype=bool)
-    flipped[random.permutation(count)[: round(FLIPPED * count)]] = True
-    other = (y[:count] + random.integers(1, CLASSES, count)) % CLASSES
-    wrong = np.where(flipped, other, y[:count])
-    return Data(x[:count], wrong, flipped, x[count:], y[count:])
-
-
 def setting(asked: Asked) -> Setting:
     """The setting; trains the net, or takes it from the cache."""
     sizes = TINY if asked.tiny else FULL
     recipe = replace(RECIPE, seed=asked.seed, epochs=8 if asked.tiny else RECIPE.epochs)
-    rows = data(sizes, asked.seed)
+    rows = data(sizes.rows, sizes.held_out, asked.seed)
     corpus = Corpus.from_columns(
         {"x": rows.x, "y": rows.y}, ids=[f"digit-{i}" for i in range(len(rows.x))]
     )
@@ -184,7 +112,12 @@ def setting(asked: Asked) -> Setting:
     initial = c.initial_state(task)
     run, seconds = c.trained_once(task, corpus, recipe, asked.cache)
     trainer = LoopTrainer(
-        task, corpus, recipe, queries, lambda seed: net(sizes.hidden, seed).state_dict()
+        task,
+        corpus,
+        recipe,
+        queries,
+        lambda seed: net(sizes.hidden, seed).state_dict(),
+        ("loss", "margin"),
     )
     bank = Bank(asked.cache / "bank", trainer, asked.workers)
     metrics = _metrics(asked, sizes, bank, rows.flipped)
@@ -215,6 +148,11 @@ def _metrics(asked: Asked, sizes: Sizes, bank: Bank, flipped: Array) -> list[Met
         LDSMetric(bank, halves, seeds, seed=asked.seed),
         DetectionMetric(flipped, seed=asked.seed),
         c.Part(Removal(bank, seeds[:2], sizes.ks, seed=asked.seed), sizes.removal, label="without"),
+        c.Part(
+            Brittleness(bank, seeds[:2], sizes.until, seed=asked.seed),
+            sizes.flips,
+            ["flips at", f"flipped by {sizes.until[-1]}"],
+        ),
     ]
 
 
@@ -281,6 +219,7 @@ def _told(asked: Asked, sizes: Sizes, recipe: Recipe, rows: Data) -> dict[str, A
         f"{sizes.magic}",
         "subsets": f"{sizes.subsets} halves x {sizes.seeds} seeds",
         "leave-top-k-out": f"k {sizes.ks}, the first {sizes.removal} queries, 2 seeds, 4 draws",
+        "brittleness": f"k {sizes.until}, the first {sizes.flips} queries, 2 seeds",
         "damping": "the weight decay, for Gauss-Newton, EK-FAC and K-FAC; else the method's own",
         "projection": "16 x 16 a layer, float32, for the views",
     }
