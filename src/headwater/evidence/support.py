@@ -69,9 +69,10 @@ class Statement:
 
 def normal(text: str) -> str:
     """Lower case, without accents and punctuation, one space between words and at the ends."""
-    plain = unicodedata.normalize("NFKD", text)
-    plain = "".join(c for c in plain if not unicodedata.combining(c)).casefold()
-    return f" {' '.join(_WORD.findall(plain))} "
+    if not text.isascii():
+        text = unicodedata.normalize("NFKD", text)
+        text = "".join(c for c in text if not unicodedata.combining(c))
+    return f" {' '.join(_WORD.findall(text.casefold()))} "
 
 
 def _words(text: str) -> list[str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headwater.index.selection import Mask
 
 SAMPLE_IN_ORDER = 1 << 20  # of more occurrences, a sample is drawn before they are looked at
+SHARD_BITS = 40  # more than the tokens of a shard take
 DRAWS = 1 << 20  # of ranks, at most: of tokens that stand within words too often, fewer are given
 
 Array = np.ndarray[Any, Any]
@@ -103,8 +104,11 @@ class TextPlaces:
 
     @staticmethod
     def _in_order(covers: Sequence[Cover], places: Array) -> Array:
+        at = (places[:, 0] << SHARD_BITS) + places[:, 1]
+        if len(covers) == 1:
+            return places[np.argsort(at)]
         begins = np.array([cover.begin for cover in covers] or [0])[places[:, 2]]
-        return places[np.lexsort((begins, places[:, 1], places[:, 0]))]
+        return places[np.lexsort((begins, at))]
 
     def _matches(self, covers: Sequence[Cover], places: Array) -> list[TextMatch]:
         about = [(len(cover.tokens), self._shift(cover)) for cover in covers]

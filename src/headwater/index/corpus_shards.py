@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 TOGETHER = 256  # documents tokenised at once
 GROUP = 64  # documents of a row group: what is read to show one of them
+FEW = 8  # rows of a group that are taken one by one, which is faster
 LISTED = 1000  # skipped examples named in the summary; all are counted
 
 Held = tuple[Document, list[Chunk]]
@@ -288,8 +289,7 @@ class ShardFile:
             for group in sorted(set(owners.tolist())):
                 mine = asked[owners == group]
                 table = self._group(group, columns)
-                made = table.take(mine - self.starts[group]).to_pylist()
-                found |= dict(zip(mine.tolist(), made, strict=True))
+                found |= zip(mine.tolist(), _some(table, mine - self.starts[group]), strict=True)
         return [found[row] for row in asked.tolist()]
 
     def _group(self, group: int, columns: Sequence[str]) -> Any:
@@ -301,6 +301,14 @@ class ShardFile:
             if self.groups is not None:
                 self.groups.put(key, table)
         return table
+
+
+def _some(table: Any, rows: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
+    """These rows of a table, as dicts."""
+    if len(rows) > FEW:
+        return table.take(rows).to_pylist()
+    columns = list(zip(table.column_names, table.columns, strict=True))
+    return [{name: column[row].as_py() for name, column in columns} for row in rows.tolist()]
 
 
 @contextmanager
