@@ -265,7 +265,7 @@ def test_a_contrast_is_the_difference_of_two_queries(index: hw.Index) -> None:
     assert np.allclose(both[0], both[1] - both[2], rtol=1e-3, atol=1e-3 * np.abs(both).max())
     answer = ask(index, pair, method=hw.GradDot())
     assert answer.probability is None
-    assert answer.query == "'The owl is' -> ' white' instead of ' black'"
+    assert answer.query == "“The owl is” → “white” instead of “black”"
     assert "".join(answer.target) == " white black"
     for item in answer.proponents:
         assert sum(item.by_target) == pytest.approx(item.score, rel=1e-3)
@@ -289,7 +289,10 @@ def test_a_mean_is_the_mean_of_its_queries(index: hw.Index) -> None:
 def test_several_queries_give_several_answers(index: hw.Index) -> None:
     other = hw.Query("A cat has", " 2 legs", name="q2")
     answers = hw.ask(index, [ASKED, other], top=2, tokens=False)
-    assert [answer.query for answer in answers] == [ASKED.describe(), other.describe()]
+    assert [answer.query for answer in answers] == [
+        "“The owl is” → “white”",
+        "“A cat has” → “2 legs”",
+    ]
     alone = ask(index, other, top=2, tokens=False)
     assert [item.id for item in answers[1].proponents] == [item.id for item in alone.proponents]
     assert answers[1].name == "q2"

@@ -15,6 +15,7 @@ from small_facts import FEATURES, corpus
 import headwater as hw
 from headwater.answer import ask as asking
 from headwater.answer.answer import Evidence, Judgement, Place
+from headwater.answer.page import table
 from headwater.answer.verdict import picture
 from headwater.engine.errors import InputError
 from headwater.report.terminal import render
@@ -190,7 +191,7 @@ def test_what_the_summary_names_is_shown(index: hw.Index, stubs: dict[str, Any])
     ]  # fmt: skip
     last = answer.proponents[-1]
     assert (last.support, last.terms, last.score) == (
-        "states the fact", [("lexical", 1.0)], pytest.approx(1 / 64),
+        "states the fact", [("lexical", 1.0)], 2.0,
     )  # fmt: skip
     assert f"example {index.ids[1]} holds" in answer.picture.summary
     assert f"evidence ...  lexical 4 (2)  {index.ids[1]}" in repr(answer)
@@ -201,10 +202,57 @@ def test_what_the_summary_names_is_shown(index: hw.Index, stubs: dict[str, Any])
     assert by_meaning.picture.figures["id"] == index.ids[1]
 
 
+@pytest.mark.parametrize("kind", ["lexical", "semantic"])
+def test_one_kind_alone_has_its_own_scores(
+    index: hw.Index, stubs: dict[str, Any], kind: str
+) -> None:
+    """Score, unit and percentile are the kind's; a sum of reciprocal ranks is of several."""
+    answer = hw.ask(index, ASKED, evidence=kind, top=3)
+    row = stubs[kind]
+    assert (answer.fusion, answer.unit) == (kind, Stub.unit)
+    assert answer.order() == f"in the order of {kind}, by points"
+    for item in answer.proponents:
+        assert item.score == pytest.approx(float(row[item.position]), rel=1e-6)
+        assert item.percentile == pytest.approx(100 * float((row < row[item.position]).mean()))
+    assert "fusion" not in answer.reproduce["python"]
+    chosen = hw.ask(index, ASKED, evidence=kind, fusion=kind, top=3)
+    assert chosen.proponents == answer.proponents
+    several = hw.ask(index, ASKED, evidence=("lexical", "semantic"), top=3)
+    assert (several.fusion, several.unit) == ("rrf", "sum of reciprocal ranks")
+    assert several.order() == "in an order fused by reciprocal ranks"
+
+
+def test_influence_on_candidates_alone_is_in_its_own_order(
+    index: hw.Index, stubs: dict[str, Any]
+) -> None:
+    options: dict[str, Any] = {"method": hw.GradCos(), "candidates": ("lexical", 3)}
+    answer = hw.ask(index, ASKED, evidence="influence", **options)
+    assert (answer.fusion, answer.unit) == ("influence", "cosine")
+    scores = [item.score for item in answer.proponents]
+    assert scores == sorted(scores, reverse=True)
+    assert all(score > 0 for score in scores)
+
+
+def test_an_answer_saved_with_one_fused_kind_is_read(
+    index: hw.Index, stubs: dict[str, Any]
+) -> None:
+    """Those of one kind were once scored by reciprocal ranks, and say so in their unit."""
+    answer = hw.ask(index, ASKED, evidence="lexical", top=3)
+    answer.fusion, answer.unit = "rrf", "sum of reciprocal ranks"
+    for item in answer.proponents:
+        item.score = 1 / (60 + item.kinds["lexical"].rank)
+    assert answer.order() == "in the order of lexical"
+    assert '<td style="text-align:left"><bdi>0.01639</bdi></td>' in table(answer)
+    assert "lexical 1 (3)" in repr(answer)
+
+
 def test_equal_scores_share_a_rank(index: hw.Index, stubs: dict[str, Any]) -> None:
     answer = hw.ask(index, ASKED, evidence="lexical", top=3)
     assert [one.kinds["lexical"].rank for one in answer.proponents] == [1, 2, 2]
-    assert answer.proponents[1].score == answer.proponents[2].score == pytest.approx(1 / 62)
+    assert answer.proponents[1].score == answer.proponents[2].score == 2.0
+    stubs["semantic"][:] = 0
+    fused = hw.ask(index, ASKED, evidence="lexical,semantic", top=3)
+    assert fused.proponents[1].score == fused.proponents[2].score == pytest.approx(1 / 62)
 
 
 def test_a_turn_of_phrase_does_not_outweigh_the_fact() -> None:

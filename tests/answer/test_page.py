@@ -13,8 +13,10 @@ import pytest
 
 from headwater.answer import page as pages
 from headwater.answer.answer import Answer, Evidence, Judgement
+from headwater.answer.shown import MOST, query_words
 from headwater.engine import built as interface
 from headwater.engine.errors import ResourceError
+from headwater.tasks.query import Query
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -135,3 +137,30 @@ def test_without_the_built_interface(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ResourceError, match="not built.*make web"):
         answer(["a"]).to_html()
     assert set(answer(["a"])._repr_mimebundle_()) == {"text/plain", "text/html"}
+
+
+# -- headings -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("query", "heading"),
+    [
+        (Query("The capital of Peru is", " Lima"), "“The capital of Peru is” → “Lima”"),
+        (Query('It\'s "so":\n\tthe\\end', " a\nb"), '“It\'s "so": the\\end” → “a b”'),
+        (Query("Is it", " Lima", instead_of=" Quito"), "“Is it” → “Lima” instead of “Quito”"),
+        (Query("Is", " a b c", words=[(1, 2), (5, 6)]), "“Is” → “a b c” (only “a”, “c”)"),
+        (Query("", "Lima"), "“Lima”"),
+        (Query([{"role": "user", "content": "Where?"}], "Lima"), "“user: Where?” → “Lima”"),
+        (Query("\x1b[31m\u202e", "\ud83d"), "“\ufffd[31m\ufffd” → “\ufffd”"),
+        (Query(input_ids=[1, 2, 3], target=(1, 2)), "3 tokens, target (1, 2)"),
+        (Query.mean([Query("a", "b"), Query("c", "d")]), "mean of 2 queries"),
+    ],
+)
+def test_a_heading_is_text_and_not_python(query: Query, heading: str) -> None:
+    assert query_words(query) == heading
+
+
+def test_a_heading_shows_where_prompt_and_completion_meet() -> None:
+    heading = query_words(Query("x" * 100_000 + "end", " begin" + "y" * 100_000))
+    assert len(heading) < 2 * MOST + 20
+    assert "end” → “begin" in heading

@@ -26,7 +26,7 @@ def test_scores_of_the_words_sum_to_those_of_all(index: hw.Index) -> None:
 def test_an_answer_says_which_words_and_how_to_get_it_again(index: hw.Index) -> None:
     answer = ask(index, COLOUR, method=hw.GradDot(), evidence=["influence", "verbatim", "lexical"])
     assert "".join(answer.target) == " red"
-    assert "(' red' of it)" in answer.query
+    assert "(only “red”)" in answer.query
     assert "words=((0, 4),)" in answer.reproduce["python"]
     assert "--words 0:4" in answer.reproduce["command"]
     assert "left_out" not in answer.reproduce

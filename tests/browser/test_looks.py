@@ -19,6 +19,7 @@ from browser.serving import Server
 Scheme = Literal["light", "dark"]
 MOST = 400_000  # bytes of the app, compressed, without the map
 ALIKE = ("ask, list", "ask, odd question", "compare, method", "compare, index")  # in their colours
+HEAD = 72  # pixels that the head may take of a narrow window
 CONTRAST = ["color-contrast"]
 # One screen of each view ("ask, list" is the answer with the list beside it).
 MAIN = ("ask, list", "compare, words", "groups, totals", "queries", "map", "board")
@@ -84,6 +85,9 @@ def screens(page: Page) -> Iterator[str]:
             timeout=SLOW
         )
         yield f"groups, {part}"
+    visit_asked(page, "groups", part="totals", by="country", method="logra", among="relaton=x")
+    expect(page.get_by_role("alert")).to_contain_text("asks for the column relaton")
+    yield "groups, a filter of the question that is wrong"
     visit(page, "groups", part="search", filter="(oh")
     expect(page.get_by_role("alert")).to_be_visible()
     yield "groups, a filter that is wrong"
@@ -142,6 +146,9 @@ def test_a_narrow_window_holds_it_all(browser: Browser, server: Server) -> None:
     with opened(browser, server, 390, 844) as page:
         for name in screens(page):
             wrong += [f"{name}, wider: {one}" for one in page.evaluate(WIDER)]
+            head = page.get_by_role("banner").bounding_box()
+            if head is None or head["height"] > HEAD:
+                wrong.append(f"{name}, the head takes {head}")
             wrong += grave(page, name, "dark")
             if name in MAIN:
                 wrong += grave(page, name, "light", CONTRAST)

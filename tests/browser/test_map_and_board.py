@@ -85,3 +85,18 @@ def test_the_board_sorts_and_shows_quality_against_cost(page: Page) -> None:
     methods.filter(has_text="GradDot").get_by_role("button").click()
     expect(page.get_by_role("region", name="Chosen method")).to_contain_text('"seed": 0')
     assert re.search(r"row=graddot", page.url)
+
+
+def test_a_grid_of_cells_is_a_heat_map_and_a_table(page: Page) -> None:
+    visit(page, "board")
+    grid = page.get_by_role("region", name="Grid").get_by_role("table", name="LDS")
+    expect(grid.get_by_role("columnheader")).to_have_text(["1 pass", "2 passes"])
+    expect(grid.get_by_role("rowheader")).to_have_text(["small", "large"])
+    cells = grid.locator("tbody td")
+    expect(cells.last).to_contain_text("0.410")
+    colours = cells.evaluate_all("all => all.map(one => getComputedStyle(one).backgroundColor)")
+    alphas = [float(re.findall(r"[\d.]+", colour)[-1]) for colour in colours]
+    assert alphas.index(max(alphas)) == 3  # the greatest figure is the darkest
+    assert alphas.index(min(alphas)) == 0
+    cells.nth(1).get_by_role("button").click()
+    expect(page.get_by_role("region", name="Chosen method")).to_contain_text("GradDot")

@@ -132,7 +132,14 @@ def write_board(folder: Path) -> None:
         Finding("More checkpoints help", None, "one run only"),
     ]
     notes = ("Figures made up for a test.",)
-    made = Board("small", {"seed": 0}, columns, rows, findings, notes, 4.0, "LDS")
+    grid = {
+        "rows": ["small", "large"],
+        "columns": ["1 pass", "2 passes"],
+        "cells": [["random", "graddot"], ["trak", "trackstar"]],
+        "figures": ["LDS"],
+    }
+    extra = {"grid": grid}
+    made = Board("small", {"seed": 0}, columns, rows, findings, notes, 4.0, "LDS", extra)
     folder.mkdir()
     (folder / "board.json").write_text(json_text(made.to_dict()))
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import html
 import json
+import os
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -297,3 +300,39 @@ def test_only_some_words_are_explained(hw: Command, built: Path) -> None:
     assert "START:END" in hw(*asked, "--words", "0-5").error
     assert "leave the completion" in hw(*asked, "--words", "0:500").error
     assert "needs a completion" in hw("ask", built, prompt, "--words", "0:5").error
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["table", "json"])
+def test_files_are_written_though_nobody_reads_the_text(
+    index: Path, tmp_path: Path, form: list[str]
+) -> None:
+    """As in `headwater ask ... | head`, where the reader leaves at once."""
+    pair, svg = tmp_path / "pair.jsonl", tmp_path / "a.svg"
+    words = ["ask", str(index), PROMPT, COMPLETION, "--evidence", "lexical", *form]
+    words += ["--jsonl-pair", str(pair), "--svg", str(svg)]
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "from headwater.cli import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    os.close(writer)
+    assert ended.returncode == 0
+    assert not {"Traceback", "error", "Exception", "Broken"} & set(ended.stderr.split())
+    assert "Pipe" not in ended.stderr
+    assert json.loads(pair.read_text())["proponents"]
+    assert "Lima" in svg.read_text()
+
+
+def test_the_text_is_not_lost_with_a_file(hw: Command, index: Path, tmp_path: Path) -> None:
+    asked = ("ask", index, PROMPT, COMPLETION, "--evidence", "lexical")
+    (tmp_path / "file").touch()
+    ended = hw(*asked, "--svg", tmp_path / "file" / "a.svg")
+    assert ended.code != 0
+    assert "cannot be written" in ended.error
+    assert "lex." in ended.out

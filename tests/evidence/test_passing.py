@@ -80,7 +80,7 @@ def test_an_answer_of_those_that_pass_says_so_and_how_to_get_it_again(
     options: dict[str, Any] = {"evidence": "lexical", "filter": " -source:wiki  "}
     answer = hw.ask(index, QUERY, **options)
     assert [one.id for one in answer.proponents] == ["peru-2", "chile-2"]
-    assert any("only the 2 of 4 examples that pass '-source:wiki'" in n for n in answer.notes)
+    assert any("only the 2 of 4 examples that pass “-source:wiki”" in n for n in answer.notes)
     assert "filter='-source:wiki'" in answer.reproduce["python"]
     command = shlex.split(answer.reproduce["command"])
     assert run([*command[1:], "--json"]) == 0

@@ -14,9 +14,9 @@ from commands import rows, save_model, write_rows
 from fastapi.testclient import TestClient
 
 from headwater.cli.app import run
+from headwater.server.admission import Settings
 from headwater.server.app import create_app
 from headwater.server.jobs import Jobs
-from headwater.server.security import Settings
 from headwater.server.workbench import Workbench
 
 TOKEN, PORT = "a-token-of-the-tests", 8613

@@ -12,10 +12,10 @@ from fastapi.testclient import TestClient
 
 import headwater as hw
 from headwater.server import described
+from headwater.server.admission import Settings
 from headwater.server.app import create_app
 from headwater.server.explore_schemas import MOST_SET
 from headwater.server.jobs import Jobs
-from headwater.server.security import Settings
 from headwater.server.static import Assets
 from headwater.server.workbench import Workbench
 from headwater.tasks.texts import Texts
@@ -42,6 +42,17 @@ def test_a_session_says_what_can_be_asked(client: TestClient) -> None:
     assert told["limits"]["upload_bytes"] == MOST_SET
 
 
+def test_what_is_not_installed_is_not_offered(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(described, "find_spec", lambda name: None)
+    monkeypatch.setitem(client.app.state.workbench.extra, "described", {})  # type: ignore[union-attr]
+    methods = {m["name"]: m for m in client.get("/api/session").json()["indexes"][0]["methods"]}
+    assert "package tantivy, which is not installed" in methods["tantivy"]["missing"]
+    assert methods["dense"]["missing"]
+    assert methods["bm25"]["missing"] is None
+
+
 def test_columns_stand_by_their_use_for_groups(tmp_path: Path) -> None:
     long = "A sentence that goes on for long, so that nobody would want it as the name of a group. "
     rows = [
@@ -61,7 +72,32 @@ def test_columns_stand_by_their_use_for_groups(tmp_path: Path) -> None:
     folder = tmp_path / "index"
     hw.Index.build(folder, Texts(), hw.Corpus.from_documents(rows), None)
     found = described.columns(Workbench([folder]).index("index"))
-    assert found == ["source", "late", "year", "split", "url", "tags", "body"]
+    assert found == ["source", "year", "late", "split", "url", "tags", "body"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "first"),
+    [
+        ({"phrasing": 4, "country": 30}, "country"),  # four values only split the corpus
+        ({"phrasing": 4, "year": 30}, "year"),
+        ({"year": 30, "domain": "d%3"}, "domain"),  # texts before numbers
+        ({"topic": 9, "source": "s%30"}, "source"),
+        ({"label": "l%2", "topic": "t%9", "Source": "s%2"}, "Source"),
+        ({"label": "l%2", "topic": "t%9"}, "label"),
+        ({"source": "s%1", "topic": "t%9"}, "topic"),  # one for all groups nothing
+        ({"source": "s%600", "topic": "t%9"}, "topic"),  # nor does one for each
+        ({"country": "c%90", "relation": "r%8"}, "relation"),
+    ],
+)
+def test_the_column_that_groups_best_is_offered_first(
+    columns: dict[str, int | str], first: str
+) -> None:
+    def value(shape: int | str, n: int) -> str:
+        letter, _, many = str(shape).rpartition("%")
+        return f"{letter}{n % int(many)}"
+
+    values = {name: [value(shape, n) for n in range(600)] for name, shape in columns.items()}
+    assert min(values, key=lambda name: described._use(name, values[name])) == first
 
 
 def test_an_example_comes_with_its_neighbours(client: TestClient) -> None:
@@ -106,10 +142,10 @@ def test_examples_are_filtered_and_paged(client: TestClient) -> None:
     ("body", "status", "wrong"),
     [
         ({"kind": "no"}, 400, "no such kind of work"),
-        ({}, 400, "no such kind of work"),
+        ({}, 400, "kind is missing"),
         ([1], 422, "does not fit"),
-        ({"kind": "ask", "index": "one"}, 400, "query does not fit"),
-        ({"kind": "ask", "index": "one", "query": QUERY, "path": "/etc"}, 400, "path does not fit"),
+        ({"kind": "ask", "index": "one"}, 400, "query is missing"),
+        ({"kind": "ask", "index": "one", "query": QUERY, "path": "/etc"}, 400, "no field path"),
         ({"kind": "ask", "index": "one", "query": QUERY, "top": 10**9}, 400, "top does not fit"),
         ({"kind": "ask", "index": "../one", "query": QUERY}, 404, "no such index"),
         (

@@ -13,7 +13,9 @@ import headwater as hw
 from headwater.engine.errors import InputError
 from headwater.server import explore_schemas as schemas
 from headwater.server import exploring
-from headwater.server.exploring import agreement, effect, thinness
+from headwater.server.agreement import agreement
+from headwater.server.effect import effect
+from headwater.server.thinness import thinness
 from headwater.server.vocabulary import Vocabulary, random_queries
 from headwater.server.workbench import RANKED
 
@@ -34,7 +36,7 @@ def bench(index: hw.Index) -> Any:
     def method(name: str | None) -> Any:
         return None if name is None else method_by_name(name)
 
-    def scores(_: str, query: hw.Query, name: str | None = None) -> Any:
+    def scores(_: str, query: hw.Query, name: str | None = None, options: Any = None) -> Any:
         return hw.scores(index, query, method=method(RANKED.get(name or "", name)))[0]
 
     return SimpleNamespace(index=lambda _: index, method=method, scores=scores)
@@ -229,3 +231,25 @@ def test_kinds_of_work_over_http(work: Any) -> None:
     failed = work("effect", index="one", query=query, method="trackstar", ids=["Peru-0"])
     assert failed["state"] == "failed"
     assert "may not be added up" in failed["error"]["wrong"]
+
+
+@pytest.mark.parametrize("method", ["lexical", "verbatim", "trackstar"])
+def test_only_examples_that_pass_a_filter_take_part(work: Any, method: str) -> None:
+    query = {"prompt": "The capital of Peru is", "completion": " Lima."}
+    asked = {"index": "one", "query": query, "method": method, "by": "source"}
+    thin = work("thin", **asked, filter=" source=Peru ")["result"]
+    peru = next(one for one in thin["groups"] if one["value"] == "Peru")
+    assert [one["value"] for one in thin["groups"]] == ["Peru"]
+    assert thin["examples"] == peru["examples"] < 18
+    whole = work("thin", **asked, filter="  ")["result"]
+    assert whole["examples"] == 18
+    if method != "verbatim":  # what it is compared with is of the same examples
+        assert thin["null_95"] <= whole["null_95"]
+    side = {"index": "one", "query": query, "method": method}
+    sides = [{**side, "filter": "source=Peru"}, {**side, "method": "bm25"}]
+    agreed = work("agreement", sides=sides, k=[1])["result"]
+    assert agreed["examples"] == peru["examples"]
+    wrong = {**side, "filter": "nosuch=x"}
+    for failed in (work("thin", **wrong), work("agreement", sides=[wrong, side])):
+        assert failed["state"] == "failed"
+        assert "asks for the column nosuch" in failed["error"]["wrong"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
+import re
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -13,7 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.engine.errors import InputError
-from headwater.server.exports import answer_file, csv_text, escaped, guarded, selection_file
+from headwater.server.exports import answer_file, selection_file
+from headwater.server.markdown import escaped, passage
+from headwater.server.tables import csv_text, guarded
+from headwater.server.visible import visible
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -171,6 +176,51 @@ def test_markdown_is_read_as_text_by_a_parser() -> None:
         assert bad not in rendered
     assert rendered.count("<ol>") == 2
     assert rendered.count("<li>") == len(HOSTILE) + 1 + 1
+
+
+def test_markdown_of_long_passages_shows_the_marked_words() -> None:
+    """A passage of 100 kB is cut, with how much is left out; what is marked in it stays, bold."""
+    filler = "so it goes on and on " * 2500
+    said = "the grey owl of Lima"
+    text = f"{filler}Seen: {said}* was [there]. {filler}"
+    at = text.index(said)
+    item = {**evidence(1, text), "spans": [[at, at + len(said) + 1]]}
+    shared = {**evidence(2, f"{filler} Lima"), "tokens": [[" Lima", 0.9], [" so", 0.0]]}
+    shared["tokens"] = [[filler, 0.0], *shared["tokens"]]
+    answer = {**ANSWER, "proponents": [item, {**shared, "score": 1.0}], "opponents": []}
+    answer |= {"prompt": f"{filler}the end of it", "completion": f"begin {filler}"}
+    made = answer_file(answer, "markdown").content.decode()
+    assert len(made) < 8000
+    assert f"Seen: **{said}**\\* was \\[there\\]" in made
+    assert "**Lima**" in made
+    (line,) = [line for line in made.splitlines() if said in line]
+    left = [int(n.replace(",", "")) for n in re.findall(r"\(([\d,]+) characters left out\)", line)]
+    assert len(left) == 2
+    assert len(text) - 1000 < sum(left) < len(text) - 600
+    (asked,) = [line for line in made.splitlines() if line.startswith("> ")]
+    assert "the end of it **begin so" in asked
+    assert asked.count("characters left out") == 2
+    markdown_it = pytest.importorskip("markdown_it")
+    rendered = markdown_it.MarkdownIt("commonmark").render(made)
+    assert f"<strong>{said}</strong>* was [there]" in rendered
+
+
+@given(st.text(max_size=80), st.integers(0, 80), st.integers(0, 80))
+def test_bold_is_what_is_marked_whatever_the_text(text: str, a: int, b: int) -> None:
+    markdown_it = pytest.importorskip("markdown_it")
+    start, end = sorted((min(a, len(text)), min(b, len(text))))
+    marks = [(start, end)] if start < end else []
+    rendered = markdown_it.MarkdownIt("commonmark").render(f"1. x: {passage(text, marks)}")
+    bold = [html.unescape(one) for one in re.findall("<strong>(.*?)</strong>", rendered)]
+    inner = _letters(text[start:end])
+    assert [_letters(one) for one in bold] == ([inner] if inner else [])
+    assert rendered.count("<li>") == 1
+
+
+def _letters(text: str) -> str:
+    """From its first letter or digit to its last, on one line, as a file shows it."""
+    places = [n for n, one in enumerate(text) if one.isalnum()]
+    return visible(re.sub(r"\s+", " ", text[places[0] : places[-1] + 1])) if places else ""
 
 
 def test_what_is_no_answer_is_refused() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from headwater.server.security import POLICY, Guard, Settings
+from headwater.server.admission import Settings
+from headwater.server.security import POLICY, Guard
 
 TOKEN, PORT = "a-token-of-the-tests", 8613
 HOST = f"127.0.0.1:{PORT}"

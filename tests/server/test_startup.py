@@ -22,7 +22,7 @@ from fastapi.testclient import TestClient
 from headwater.cli import serve
 from headwater.server.app import create_app
 from headwater.server.jobs import Jobs
-from headwater.server.security import Settings
+from headwater.server.admission import Settings
 from headwater.server.workbench import Workbench
 
 index, asks = Path(sys.argv[1]), json.loads(sys.argv[2])

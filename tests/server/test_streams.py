@@ -15,9 +15,9 @@ from fastapi.testclient import TestClient
 
 from headwater.engine.progress import Progress
 from headwater.server import reading
+from headwater.server.admission import Settings
 from headwater.server.app import create_app
 from headwater.server.jobs import Jobs
-from headwater.server.security import Settings
 from headwater.server.workbench import Workbench
 
 TOKEN = "a-token-of-the-tests"

@@ -6,8 +6,10 @@ without the model or the index.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
+
+from headwater.engine.as_dict import as_dict
 
 
 @dataclass
@@ -146,7 +148,7 @@ class Answer:
     """Evidence for one query.
 
     Args:
-        prompt, completion, query: what was asked, as text and in words. instead_of: what the
+        prompt, completion, query: what was asked, as text and as a heading. instead_of: what the
             completion is compared with, in a contrast.
         target: the explained tokens. probability: the model's, of the target; None for contrasts.
         method: name and parameters. unit, additive: of its scores.
@@ -156,7 +158,8 @@ class Answer:
         kinds: of evidence that were asked for. spans: of the output that stand in the corpus word
             for word, with the documents that hold them. picture: what all of it comes down to.
         fusion: what decides the order of the proponents: "rrf" (reciprocal ranks of several
-            kinds), a kind, or None where influence was asked for alone.
+            kinds), a kind (the only one, or the one that was chosen), or None where influence was
+            asked for alone.
         distribution: of the scores of all examples; None where influence was not asked for.
         groups: for additive methods, totals by metadata column: (value, total, examples).
         notes: what a reader should know. seconds: the cost by step.
@@ -194,7 +197,7 @@ class Answer:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, JSON-serialisable."""
-        return asdict(self)
+        return as_dict(self)
 
     def to_html(self) -> str:
         """One self-contained HTML file: opens from a disk, offline, and can be mailed.
@@ -229,10 +232,19 @@ class Answer:
         """What the order of the proponents is, in words."""
         if self.fusion is None:
             return f"score = {self.unit}"
-        if self.fusion != "rrf" or len(self.kinds) == 1:
-            kind = self.fusion if self.fusion != "rrf" else next(iter(self.kinds))
-            return f"in the order of {kind}"
+        if self.fusion != "rrf":
+            # With influence the scores shown are its own, whatever the order.
+            own = "" if self.method else f", by {_short_unit(self.unit)}"
+            return f"in the order of {self.fusion}{own}"
+        if len(self.kinds) == 1:  # saved when one kind alone was fused, too
+            return f"in the order of {next(iter(self.kinds))}"
         return "in an order fused by reciprocal ranks"
+
+    def score_of(self, item: Evidence) -> str | None:
+        """An example's score in four digits, with a sign where it says for and against."""
+        if item.score is None:
+            return None
+        return f"{item.score:+.4g}" if self.method else f"{item.score:.4g}"
 
     def __repr__(self) -> str:
         lines = [f"{self.query}   [{self.title}; {self.order()}]"]
@@ -250,6 +262,11 @@ class Answer:
                 above = "-" if item.percentile is None else f"{item.percentile:.2f} %"
                 lines.append(f"{kind:8} {rank:3}  {score:>10}  {above:>8}  {item.id}  {short}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def _short_unit(unit: str) -> str:
+    """Without what stands in brackets: what the kind means is said beside it."""
+    return unit.partition(" (")[0]
 
 
 def _places(item: Evidence) -> str:

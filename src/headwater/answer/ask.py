@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwater.answer.asked import Asked, kinds_for
-from headwater.answer.joined import Joined, Near, Rows
+from headwater.answer.joined import Joined, Rows
 from headwater.answer.kinds import Reader, reader
+from headwater.answer.near import Near
 from headwater.answer.own_words import TOKENS, own_words
 from headwater.engine.errors import InputError
 from headwater.engine.progress import Progress
@@ -69,7 +70,7 @@ def ask(
         filter: only examples that pass, as "source:wiki year>1999"; see `filter_grammar.py`.
         evidence: one or several of "influence" (the default), "verbatim", "lexical" and "semantic";
             of texts without features verbatim and lexical when left out.
-        fusion: "rrf" (reciprocal ranks), or the kind whose order is shown.
+        fusion: of several kinds: "rrf" (reciprocal ranks), or the kind whose order is shown.
         candidates: (kind, count): influence only on the first `count` of that kind; without
             features in the index their gradients are computed now.
         lexical, semantic: methods of those kinds; BM25 and Dense when left out.
@@ -150,8 +151,8 @@ def _cautions(method: Method | None) -> list[str]:
 def _filtered(index: Index, filter: str | None) -> list[str]:
     if filter is None or not filter.strip():
         return []
-    count = int(passing(index, filter).sum())
-    return [f"only the {count:,} of {len(index):,} examples that pass {filter.strip()!r} took part"]
+    count, said = int(passing(index, filter).sum()), " ".join(filter.split())
+    return [f"only the {count:,} of {len(index):,} examples that pass “{said}” took part"]
 
 
 def _unfinished(index: Index) -> list[str]:

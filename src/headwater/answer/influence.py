@@ -17,7 +17,7 @@ import numpy as np
 from headwater.answer.answer import Answer, Distribution, Evidence
 from headwater.answer.calibration import NULLS, judge, random_completions, specificity
 from headwater.answer.reproduce import reproduce
-from headwater.answer.shown import prompt_words
+from headwater.answer.shown import prompt_words, query_words
 from headwater.answer.tokens import (
     MOST_CHUNKS,
     MOST_TARGETS,
@@ -115,7 +115,7 @@ class Influence:
             self._spread(scored, proponents, opponents)
         notes = [*self.prepared.notes, *scored.notes, *scored.explain.notes]
         return Answer(
-            query=query.describe(),
+            query=query_words(query),
             prompt=prompt_words(query),
             completion=query.completion or "",
             target=scored.target,

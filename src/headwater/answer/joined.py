@@ -1,7 +1,8 @@
 """Several kinds of evidence in one answer, kept apart: each example with its rank in every kind.
 
-Every kind scores all examples; one fused order (reciprocal ranks) decides which are shown, and what
-the picture names is shown in any case. A score that is not telling (a turn of phrase that stands
+Every kind scores all examples. One alone shows them in its own order, by its own score; of several
+a fused order (reciprocal ranks) decides which are shown. What the picture names is shown in any
+case. A score that is not telling (a turn of phrase that stands
 here and there) has no vote in that order: it orders only what nothing else does. The opponents are
 influence's alone, since no other kind knows of any.
 """
@@ -18,7 +19,7 @@ import numpy as np
 from headwater.answer.answer import Answer, Evidence, Judgement, Kind, Place
 from headwater.answer.kinds import NOTES, VerbatimReader
 from headwater.answer.reproduce import reproduce
-from headwater.answer.shown import prompt_words
+from headwater.answer.shown import prompt_words, query_words
 from headwater.answer.verdict import COPIED_TOKENS, STATED_RANK, picture
 from headwater.evidence.fusion import best_first, reciprocal_ranks
 from headwater.evidence.support import Entailment, Statement, statement, support
@@ -26,8 +27,9 @@ from headwater.evidence.texts import document_text, prompt_text
 from headwater.index.first_texts import Shown, first_texts
 
 if TYPE_CHECKING:
-    from headwater.answer.influence import Influence, Scored
+    from headwater.answer.influence import Scored
     from headwater.answer.kinds import Reader
+    from headwater.answer.near import Near
     from headwater.index.index import Index
     from headwater.index.selection import Mask
     from headwater.methods.method import Method
@@ -41,21 +43,6 @@ NO_CANDIDATE = "Influence has no candidate: no example has evidence of the kind 
 
 
 @dataclass
-class Near:
-    """Influence on some of the examples: of all of them, or of a query's candidates.
-
-    Args:
-        influence: ready to answer, on the index or on a small one of the candidates.
-        positions: of its documents in the whole index; None = it is the whole index.
-        candidates: whether only some take part, named by another kind.
-    """
-
-    influence: Influence
-    positions: Array | None = None
-    candidates: bool = False
-
-
-@dataclass
 class Joined:
     """Kinds of evidence made ready for an index, answering one query after another.
 
@@ -64,7 +51,7 @@ class Joined:
         near: gives influence for a query and what the other kinds found; None where it has no
             candidate.
         readers: the other kinds. among: the examples that take part; None = all.
-        fusion: "rrf", or the kind whose order is taken.
+        fusion: "rrf" (of several kinds), or the kind whose order is taken.
         options: of `ask`, to say how to get the answer again.
     """
 
@@ -105,18 +92,19 @@ class Joined:
         """Influence of all documents; NaN for those that it was not computed for."""
         row = np.full(len(self.index), np.nan, dtype=np.float32)
         if near is not None and scored is not None:
-            row[slice(None) if near.positions is None else near.positions] = scored.scores
+            near.spread(scored, row)
         return row
 
     def _points(self, rows: Rows) -> Array:
         """What decides the order in which examples are shown [documents]."""
-        if self.fusion != "rrf":
-            return rows[self.fusion]
+        leading = self._leading()
+        if leading is not None:
+            return rows[leading]
         order, total = self.index.examples.id_order, np.zeros(len(self.index))
         telling = {one.kind: one.telling for one in self.readers}
         for kind, row in rows.items():
             told = telling.get(kind)
-            if told is None or len(rows) == 1:
+            if told is None:
                 total += reciprocal_ranks(row, order)
             else:
                 total += reciprocal_ranks(np.where(told, row, 0), order)
@@ -132,13 +120,11 @@ class Joined:
     def _with_influence(self, near: Near, scored: Scored, best: list[Shown]) -> Answer:
         """Influence explains the shown examples that it has a score for."""
         _, worst = near.influence.best_and_worst(scored)
-        known, others = self._known(near, scored, best)
+        known, others = near.known(scored, best)
         answer = near.influence.finish(scored, known, worst)
         # What is asked again is the whole index, not a small one.
         answer.reproduce = reproduce(self.index.path, scored.query, self.method, self.options)
-        if near.positions is not None:
-            for item in [*answer.proponents, *answer.opponents]:
-                item.position = int(near.positions[item.position])
+        near.restore([*answer.proponents, *answer.opponents])
         if near.candidates:
             answer.notes.append(f"influence was computed for {answer.examples:,} candidates")
             answer.candidates_of = self._taking_part()
@@ -147,29 +133,12 @@ class Joined:
         answer.proponents = [made[one.document.id] for one in best]
         return answer
 
-    def _known(
-        self, near: Near, scored: Scored, best: list[Shown]
-    ) -> tuple[list[Shown], list[Shown]]:
-        """Shown examples with an influence score, at its own positions; and those without."""
-        own: dict[int, int] = {}
-        if near.positions is not None:
-            own = {int(p): i for i, p in enumerate(near.positions.tolist())}
-        known: list[Shown] = []
-        others: list[Shown] = []
-        for one in best:
-            place = one.position if near.positions is None else own.get(one.position)
-            if place is None or np.isnan(scored.scores[place]):
-                others.append(one)
-            else:
-                known.append(Shown(place, one.document, one.duplicates))
-        return known, others
-
     def _without(self, query: Query, best: list[Shown]) -> Answer:
         """Influence was not asked for, or has no candidate."""
         why = UNASKED if self.method is None else NO_CANDIDATE
         asked = [self.method] if self.method is not None and not self.readers else self.readers
         return Answer(
-            query=query.describe(),
+            query=query_words(query),
             prompt=prompt_words(query),
             completion=query.completion or "",
             target=[],
@@ -196,10 +165,16 @@ class Joined:
         influence = {} if self.method is None else {"influence": self.method}
         return influence | {one.kind: one for one in self.readers}
 
+    def _leading(self) -> str | None:
+        """The kind whose own scores make the order; None where several are fused."""
+        asked = list(self._asked())
+        if self.fusion != "rrf":
+            return self.fusion
+        return asked[0] if len(asked) == 1 else None
+
     def _unit(self) -> str:
-        if self.fusion == "rrf":
-            return "sum of reciprocal ranks"
-        return self._asked()[self.fusion].unit
+        leading = self._leading()
+        return "sum of reciprocal ranks" if leading is None else self._asked()[leading].unit
 
     def _complete(self, answer: Answer, query: Query, rows: Rows, points: Array) -> None:
         """Places, support, words and spans of the shown examples; the kinds; the picture."""
@@ -212,7 +187,7 @@ class Joined:
             count = int(np.count_nonzero(rows[kind] > 0))
             answer.kinds[kind] = Kind(one.title, one.unit, NOTES[kind], count)
         answer.title = " + ".join(one.title for one in answer.kinds.values())
-        answer.fusion = self.fusion
+        answer.fusion = self._leading() or "rrf"
         self._note(answer, rows)
         if query.words is not None and {"lexical", "semantic"} & set(rows):
             answer.notes.append(
@@ -234,7 +209,7 @@ class Joined:
     def _note(self, answer: Answer, rows: Rows) -> None:
         """Say which matches have no vote in a fused order."""
         for one in self.readers:
-            if one.telling is None or self.fusion != "rrf" or len(rows) == 1:
+            if one.telling is None or self._leading() is not None:
                 continue
             if bool(((rows[one.kind] > 0) & ~one.telling).any()):
                 answer.notes.append(
@@ -245,7 +220,7 @@ class Joined:
     def _place(self, item: Evidence, stated: Statement, rows: Rows) -> None:
         """Its rank in every kind, and how it supports the output."""
         item.kinds = {kind: p for kind, row in rows.items() if (p := _place(row, item))}
-        usual = next(iter(rows)) if self.fusion == "rrf" else self.fusion
+        usual = self._leading() or next(iter(rows))
         item.kind = min(item.kinds, key=lambda k: item.kinds[k].rank, default=usual)
         item.support = support(stated, item.text, self.entailment)
 

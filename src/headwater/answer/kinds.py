@@ -7,13 +7,13 @@ match.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from headwater.answer.verdict import COPIED_TOKENS, is_copied
+from headwater.engine.as_dict import as_dict
 from headwater.engine.errors import InputError
 from headwater.evidence.texts import prompt_text
 from headwater.methods.method import Method
@@ -134,7 +134,7 @@ class VerbatimReader:
         covered: dict[int, Array] = {}
         for span in found:
             inner = (encoded.offsets[:, 0] < span.end) & (encoded.offsets[:, 1] > span.start)
-            said = asdict(span)
+            said = as_dict(span)
             said["output_tokens"] = int((inner & (encoded.offsets[:, 1] > before)).sum())
             said["in_output"] = (max(span.start - before, 0), span.end - before)
             self.spans.append(said)

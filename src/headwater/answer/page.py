@@ -66,23 +66,23 @@ def table(answer: Answer) -> str:
     parts = [
         f"<p><b>{_text(answer.query)}</b><br>{_text(answer.title)}; {_text(answer.order())}</p>",
         f"<p>{_text(verdict)}</p>",
-        _rows("Supports", answer.proponents),
-        _rows("Opposes", answer.opponents),
+        _rows(answer, "Supports", answer.proponents),
+        _rows(answer, "Opposes", answer.opponents),
         *(f"<p>Note: {_text(note)}</p>" for note in answer.notes),
     ]
     return "<div>" + "".join(parts) + "</div>"
 
 
-def _rows(title: str, items: Sequence[Evidence]) -> str:
+def _rows(answer: Answer, title: str, items: Sequence[Evidence]) -> str:
     if not items:
         return ""
     head = "<tr><th></th><th>score</th><th>above</th><th>id</th><th>text</th></tr>"
-    body = "".join(_row(item, rank) for rank, item in enumerate(items, 1))
+    body = "".join(_row(answer, item, rank) for rank, item in enumerate(items, 1))
     return f"<table><caption>{title}</caption>{head}{body}</table>"
 
 
-def _row(item: Evidence, rank: int) -> str:
-    score = "-" if item.score is None else f"{item.score:+.4g}"
+def _row(answer: Answer, item: Evidence, rank: int) -> str:
+    score = answer.score_of(item) or "-"
     above = "-" if item.percentile is None else f"{item.percentile:.2f} %"
     cells = (str(rank), score, above, item.id, item.text)
     row = "".join(f'<td style="text-align:left">{_text(one)}</td>' for one in cells)

@@ -80,17 +80,35 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run one command; its exit code. A failure is one line on standard error."""
+    code = _run(arguments)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _nobody_reads()
+    return code
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
         code = app(arguments, standalone_mode=False) or 0
         return _stopped() if code == STOPPED else code  # what typer makes of Ctrl-C
     except BrokenPipeError:
-        # The reader of our output left (`| head`); nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _nobody_reads()
+        return 0
+    except SystemExit as end:  # what typer makes of the same
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        _nobody_reads()
         return 0
     except HeadwaterError as error:
         return _failed(str(error), error.exit_code, error)
     except Exception as error:
         return _other(error)
+
+
+def _nobody_reads() -> None:
+    """The reader of our output left (`| head`): nothing is said to it, also not at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _other(error: Exception) -> int:

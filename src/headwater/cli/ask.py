@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 
 from headwater.cli import options as o
 from headwater.cli.output import console, emit, emit_lines
-from headwater.engine.errors import InputError
+from headwater.engine.errors import HeadwaterError, InputError
 from headwater.engine.plain import plain
 
 if TYPE_CHECKING:
@@ -97,8 +98,13 @@ def ask(
 
         built("report.html")  # before any work, not after it
     answers = _answers(given)
+    try:  # files first: a reader of the text may leave before its end (`| head`)
+        _save(answers, jsonl_pair, svg, html)
+    except HeadwaterError:
+        with suppress(BrokenPipeError):
+            _show(answers, as_json=json, one=queries is None)  # not lost with the file
+        raise
     _show(answers, as_json=json, one=queries is None)
-    _save(answers, jsonl_pair, svg, html)
 
 
 def _answers(given: dict[str, Any]) -> list[Answer]:

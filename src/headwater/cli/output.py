@@ -49,8 +49,12 @@ def console() -> Console:
     """The terminal, or what standard output is connected to: lines of `WIDE` in a pipe."""
     from rich.console import Console
 
+    class Output(Console):
+        def on_broken_pipe(self) -> None:  # rich would end the program here, with status 1
+            raise BrokenPipeError
+
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE
-    return Console(highlight=False, soft_wrap=False, width=width)
+    return Output(highlight=False, soft_wrap=False, width=width)
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> None:

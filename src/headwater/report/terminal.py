@@ -18,6 +18,7 @@ from rich.text import Text
 
 from headwater.answer.answer import Answer, Evidence
 from headwater.report.joined import SAME, joined_table, kind_lines, picture_line, support_line
+from headwater.report.pieces import joined
 from headwater.report.ranking import score_text
 from headwater.report.words import Mark, excerpt, place, printable, strongest
 
@@ -61,7 +62,8 @@ def _parts(answer: Answer, *, plain: bool) -> Iterator[RenderableType]:
     sides = [("opposes", "without these the words would be more likely", answer.opponents, -1)]
     if answer.kinds:
         texts = [_joined_example(item, plain=plain) for item in answer.proponents]
-        told = f"  {answer.order()}; of each kind its rank and score"
+        of = "" if len(answer.kinds) == 1 else "of each kind "
+        told = f"  {answer.order()}; {of}its rank and score"
         told = told if answer.proponents else ""
         yield Text.assemble(("\nevidence", "bold"), (told, "dim"))
         yield joined_table(answer, texts)
@@ -210,7 +212,7 @@ def marked(item: Evidence, *, plain: bool) -> Text:
     """The example's text, cut to where its score lies, with the deciding words marked."""
     text = printable(item.text)
     marks = place(text, [(printable(token), share) for token, share in item.tokens])
-    same = [Mark(a, b, 1.0) for a, b in _apart(item.spans)]
+    same = [Mark(a, b, 1.0) for a, b in joined(item.spans)]
     start, end = excerpt(text, marks or same, LONGEST)
     shown = Text("... " if start else "")
     at = start
@@ -225,17 +227,6 @@ def marked(item: Evidence, *, plain: bool) -> Text:
         at = mark.end
     shown.append(_flat(text[at:end]) + (" ..." if end < len(text) else ""))
     return shown
-
-
-def _apart(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ranges in order, those that overlap joined."""
-    made: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
-        if made and start <= made[-1][1]:
-            made[-1] = (made[-1][0], max(end, made[-1][1]))
-        else:
-            made.append((start, end))
-    return made
 
 
 def _word(word: str, mark: Mark, *, plain: bool) -> Text:

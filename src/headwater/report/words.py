@@ -103,10 +103,10 @@ def excerpt(text: str, marks: Sequence[Mark], limit: int) -> tuple[int, int]:
         weight = sums[bisect_left(starts, first + limit // 2)] - sums[bisect_left(starts, first)]
         if weight > best:
             best, start = weight, max(0, min(first - limit // 4, len(text) - limit))
-    return _at_words(text, start, start + limit)
+    return at_words(text, start, start + limit)
 
 
-def _at_words(text: str, start: int, end: int) -> tuple[int, int]:
+def at_words(text: str, start: int, end: int) -> tuple[int, int]:
     """Move both ends inwards to white space, where some is near."""
     if start > 0:
         space = re.search(r"\s", text[start : start + 30])

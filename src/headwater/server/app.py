@@ -1,6 +1,6 @@
 """The HTTP API and the app's files: routes of a few lines, everything below relative addresses.
 
-Errors are `{"error": {"wrong", "expected", "found", "do"}}`, as the command line has them.
+What goes wrong reads as on the command line: see `failures.py`.
 """
 
 from __future__ import annotations
@@ -11,29 +11,27 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import Body, FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 from pydantic import ValidationError
-from starlette.exceptions import HTTPException
 
 from headwater import __version__
-from headwater.engine.errors import BusyError, HeadwaterError, InputError, ResourceError
+from headwater.engine.errors import InputError
 from headwater.server import described, explore_routes, exploring, reading, schemas
+from headwater.server.admission import Settings
 from headwater.server.asking import KINDS
 from headwater.server.explore_routes import JSON, json_answer
+from headwater.server.failures import add_handlers
 from headwater.server.jobs import (
     Job,
     Jobs,
     Kind,
     Missing,
-    QueueFull,
     as_json,
-    defect,
-    failure,
 )
-from headwater.server.security import Guard, Settings
+from headwater.server.security import Guard
 from headwater.server.static import Assets
-from headwater.server.streams import Defect, done, ended, events
+from headwater.server.streams import done, ended, events
+from headwater.server.unfit import shown, unfit
 from headwater.server.workbench import Workbench
 
 LONGEST_WAIT = 60.0  # seconds
@@ -68,7 +66,7 @@ def create_app(
     )
     app.state.workbench, app.state.jobs, app.state.settings = workbench, jobs, settings
     app.state.kinds = all_kinds()
-    _errors(app)
+    add_handlers(app)
     _jobs_routes(app, jobs)
     _index_routes(app, jobs, workbench, settings)
     app.include_router(explore_routes.router)
@@ -125,13 +123,19 @@ def _jobs_routes(app: FastAPI, jobs: Jobs) -> None:
 def submit(app: FastAPI, asked: dict[str, Any]) -> Job:
     """Queue what a request asks for; raises InputError for what is no work of ours."""
     kinds, name = app.state.kinds, asked.get("kind")
+    if "kind" not in asked:
+        found = ", ".join(asked)[:100] or "an empty object"
+        raise InputError("The field kind is missing", expected=", ".join(kinds), found=found)
     if not isinstance(name, str) or name not in kinds:
-        raise InputError("There is no such kind of work", expected=", ".join(kinds), found=name)
+        wrong = "There is no such kind of work"
+        raise InputError(wrong, expected=", ".join(kinds), found=shown(name))
     given = {key: value for key, value in asked.items() if key != "kind"}
     try:
         request = kinds[name][0].model_validate(given)
     except ValidationError as error:
-        raise _invalid(error.errors()) from None
+        schema = kinds[name][0].model_json_schema()
+        definitions = schema.get("$defs", {})
+        raise unfit(error.errors(include_url=False), given, schema, definitions) from None
     return app.state.jobs.submit(name, request, kinds)
 
 
@@ -190,7 +194,7 @@ def _index_routes(app: FastAPI, jobs: Jobs, workbench: Workbench, settings: Sett
         return Response(found.astype("<f4").tobytes(), media_type="application/octet-stream")
 
 
-# -- the app, and errors ------------------------------------------------------------------
+# -- the app -------------------------------------------------------------------------------
 
 
 def _page_routes(app: FastAPI, assets: Assets) -> None:
@@ -201,51 +205,6 @@ def _page_routes(app: FastAPI, assets: Assets) -> None:
         if found is None:
             raise Missing("There is no such page")
         return found
-
-
-def _errors(app: FastAPI) -> None:
-    """What goes wrong as JSON; each handler is only given what it is registered for."""
-
-    async def ours(_: Request, error: Any) -> Response:
-        return json_answer(as_json({"error": failure(error)}), status_of(error))
-
-    async def invalid(_: Request, error: Any) -> Response:
-        return json_answer(as_json({"error": failure(_invalid(error.errors()))}), 422)
-
-    async def http(_: Request, error: Any) -> Response:
-        return json_answer(
-            as_json({"error": failure(HeadwaterError(error.detail))}), error.status_code
-        )
-
-    async def other(_: Request, error: Exception) -> Response:
-        return json_answer(as_json({"error": defect(error)}), 500)
-
-    app.add_exception_handler(HeadwaterError, ours)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(Exception, other)
-
-
-def status_of(error: HeadwaterError) -> int:
-    """The HTTP status that says what kind of failure it is."""
-    if isinstance(error, QueueFull):
-        return 429
-    if isinstance(error, Missing):
-        return 404
-    if isinstance(error, BusyError | ResourceError):
-        return 503
-    return 500 if isinstance(error, Defect) else 400
-
-
-def _invalid(errors: Any) -> InputError:
-    """The first thing that does not fit, as one line."""
-    first = errors[0]
-    place = ".".join(str(part) for part in first.get("loc", ()) if part != "body")
-    found = first.get("input")
-    return InputError(
-        f"{place or 'The request'} does not fit: {first.get('msg', 'not as expected')}",
-        found=None if isinstance(found, dict | list) else repr(found)[:100],
-    )
 
 
 Schemas = dict[str, dict[str, Any]]

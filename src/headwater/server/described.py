@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from headwater import __version__
 from headwater.engine.errors import HeadwaterError
+from headwater.evidence.encoder import PACKAGE
+from headwater.evidence.filters import number
 from headwater.evidence.method_table import Told, method_table
 from headwater.methods.method import require_output
 from headwater.server.jobs import QUEUE
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 SAMPLED = 1000  # examples whose metadata say which columns there are
 RUN = 25  # of them that stand beside each other: what is read at once
 FEW = 12  # values that are few, be there ever so few examples
+HANDFUL = 5  # values that split a corpus and hardly group it
+NAMED = ("source", "label")  # columns that people group by wherever there are any
+PACKAGES = {"tantivy": "tantivy", "dense": PACKAGE}  # that methods need beyond our own
 LONG = 60  # characters, on average, of what is a text and no name
 
 
@@ -65,8 +71,12 @@ def index_info(workbench: Workbench, name: str) -> dict[str, Any]:
 def columns(index: Served) -> list[str]:
     """The metadata columns of examples from all over the corpus, the most useful to group by first.
 
-    Those come first that put several examples under each of a few values; then those with one value
-    for all, those with almost as many values as examples (ids), and long texts and lists last.
+    In this order, and among equals the one with fewer values first:
+
+    1. `source`, then `label`, where they put several examples under each of several values;
+    2. other columns that do so, texts before numbers and before both what has more than a handful
+       of values: a few values only split the corpus;
+    3. one value for all; almost as many values as examples (ids); long texts and lists.
     """
     count = len(index)
     starts = range(0, count, max(RUN, -(-count * RUN // SAMPLED)))
@@ -75,20 +85,26 @@ def columns(index: Served) -> list[str]:
     for row in index.examples.rows(positions, ["metadata"]):
         for name, value in json.loads(row["metadata"]).items():
             found.setdefault(name, []).append(value)
-    return sorted(found, key=lambda name: _use(found[name]))
+    return sorted(found, key=lambda name: _use(name, found[name]))
 
 
-def _use(values: list[Any]) -> tuple[int, int]:
-    """How little use a column is to group by: its class, and how many values it has."""
+def _use(name: str, values: list[Any]) -> tuple[int, ...]:
+    """How little use a column is to group by; how many values it has decides among equals."""
     there = [one for one in values if one is not None]
     texts = [one if isinstance(one, str) else str(one) for one in there]
     different = len(set(texts))
     length = sum(map(len, texts)) / max(len(texts), 1)
     if length > LONG or any(isinstance(one, list | dict) for one in there):
-        return 3, different
+        return 5, different
     if different > len(texts) / 2 and different > FEW:
-        return 2, different
-    return int(different < 2), different
+        return 4, different
+    if different < 2:
+        return 3, different
+    if name.lower() in NAMED:
+        return 0, NAMED.index(name.lower())
+    # Numbers come as texts, too: "1", "2".
+    numbers = all(number(text) is not None for text in texts)
+    return 1 + numbers, int(different <= HANDFUL), different
 
 
 def methods(workbench: Workbench, index: Served, state: ModelState) -> list[dict[str, Any]]:
@@ -116,6 +132,9 @@ def _missing(workbench: Workbench, index: Served, method: Told, state: ModelStat
         return f"It needs {method.needs}: start the server with {flags}."
     if state == "none" and (method.influence or method.name == "repsim"):
         return "It needs the model, and there is none here."
+    package = PACKAGES.get(method.name)
+    if package is not None and find_spec(package) is None:
+        return f"It needs the package {package}, which is not installed."
     if not method.view:
         return None
     if not index.has_features:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from headwater.evidence.filter_grammar import LONGEST
 from headwater.server.schemas import AskedQuery, Name, OfIndex, Request
 
 MOST_IDS = 200_000
@@ -17,10 +18,11 @@ Id = Annotated[str, Field(max_length=10_000)]
 
 
 class Side(OfIndex):
-    """One of two rankings: an index, a query, a method."""
+    """One of two rankings: an index, a query, a method; of the examples that pass a filter."""
 
     query: AskedQuery
     method: Name | None = None
+    filter: Annotated[str, Field(max_length=LONGEST)] | None = None
 
 
 class Effect(Side):

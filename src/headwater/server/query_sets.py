@@ -23,10 +23,11 @@ from headwater.engine.json_lines import json_object
 from headwater.engine.kept import Kept
 from headwater.evidence.filter_grammar import parse
 from headwater.server.explore_schemas import MOST_SET
-from headwater.server.exports import File, json_lines, made_file
+from headwater.server.exports import File, made_file
 from headwater.server.jobs import Missing
 from headwater.server.query_entry import AIS, AIS_ENDING, METRICS, Entry
 from headwater.server.records import depth, is_pair, to_pair
+from headwater.server.visible import json_lines
 
 if TYPE_CHECKING:
     from headwater.server.workbench import Workbench

@@ -83,7 +83,7 @@ async def events(jobs: Jobs, job: Job, last: int = 0) -> AsyncIterator[str]:
         yield f"retry: {AGAIN}\n\n"
         while True:
             with jobs.lock:
-                news, over = told.news(job), job.state in ENDED
+                news, over = told.news(job, jobs.before(job)), job.state in ENDED
             for text in news:
                 yield text
             if over:
@@ -99,15 +99,20 @@ class Told:
     """What one connection has been told of a job."""
 
     def __init__(self, last: int) -> None:
-        self.last, self.place = last, 0
+        self.last = last
+        self.queued: dict[str, int] | None = None
         self.progress: str | None = None
 
-    def news(self, job: Job) -> list[str]:
-        """Events that are new to it."""
+    def news(self, job: Job, before: int) -> list[str]:
+        """Events that are new to it; `before`: how many others the job waits for."""
         made: list[str] = []
-        if job.state == "queued" and job.place != self.place:
-            self.place = job.place
-            made.append(_event("queued", json.dumps({"place": job.place})))
+        queued = {"place": job.place, "before": before}
+        if job.state == "queued" and queued != self.queued:
+            self.queued = queued
+            made.append(_event("queued", json.dumps(queued)))
+        if job.state == "running" and self.queued is not None:
+            self.queued = None  # it waits no longer, though it may have no progress to tell of
+            made.append(_event("running", "{}"))
         for number, name, data in job.events[self.last :]:
             made.append(_event(name, data, number))
             self.last = number
