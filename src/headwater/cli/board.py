@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from headwater.cli import options as o
-from headwater.cli.output import console, emit, warn
+from headwater.cli.show_board import show_board
 from headwater.engine.errors import InputError
 
 CACHE = Path("headwater-cache")
@@ -48,8 +48,6 @@ def board(
     """
     from headwater.evaluation.presets import PRESETS, preset_board
     from headwater.evaluation.presets.common import Asked
-    from headwater.report.board import board_report
-    from headwater.report.board_files import write_board
 
     if preset is None:
         raise InputError(
@@ -59,14 +57,7 @@ def board(
         )
     asked = Asked(cache.resolve(), _scale(scale), seed, workers, _listed(methods), _listed(metrics))
     found = preset_board(preset, asked)
-    if json:
-        emit(found.to_dict())
-    else:
-        shown = console()
-        shown.print(board_report(found, shown.width))
-    if out is not None:
-        paths = write_board(out, found)
-        warn("written: " + ", ".join(str(path) for path in paths))
+    show_board(found, out, as_json=json)
 
 
 def _listed(names: str | None) -> list[str] | None:

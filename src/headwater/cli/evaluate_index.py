@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headwater.cli import options as o
-from headwater.cli.output import console, emit, warn
+from headwater.cli.show_board import show_board
 from headwater.engine.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,17 +73,8 @@ def index(
     `headwater evaluate OUT` is short for `headwater evaluate index OUT`. What was trained or
     measured before is taken from the cache.
     """
-    from headwater.report.board import board_report
-    from headwater.report.board_files import write_board
-
     found = _board(dict(locals()))
-    if json:
-        emit(found.to_dict())
-    else:
-        shown = console()
-        shown.print(board_report(found, shown.width))
-    if save is not None:
-        warn("written: " + ", ".join(str(path) for path in write_board(save, found)))
+    show_board(found, save, as_json=json)
 
 
 def _board(given: dict[str, Any]) -> Board:
