@@ -64,7 +64,9 @@ export const session = (): Promise<Session> => get<Session>('session');
 
 /** What happens to a job, one call each, until `result`, `error` or `cancelled`. */
 export interface Watch {
-  queued?: (place: number) => void;
+  /** It waits for so many others. */
+  queued?: (before: number) => void;
+  running?: () => void;
   progress?: (progress: Progress) => void;
   /** A piece of generated text. */
   token?: (token: { text: string; probability: number | null }) => void;
@@ -102,7 +104,8 @@ export function follow<T>(id: string, watch: Watch): Promise<T> {
         if (last) source.close();
         act(JSON.parse(data) as never);
       });
-    on('queued', ({ place }: { place: number }) => watch.queued?.(place));
+    on('queued', ({ before }: { before: number }) => watch.queued?.(before));
+    on('running', () => watch.running?.());
     on('progress', (progress: Progress) => watch.progress?.(progress));
     on('token', (token: { text: string; probability: number | null }) => watch.token?.(token));
     on('result', (found: T) => done(found), true);

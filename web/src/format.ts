@@ -22,6 +22,12 @@ export function percent(share: number): string {
 
 export const count = (value: number): string => value.toLocaleString('en');
 
+/** What work in a queue waits for; nothing where it is its turn. */
+export function waits(before: number): string {
+  if (before <= 0) return '';
+  return `waits: ${count(before)} ${before === 1 ? 'request' : 'requests'} before it`;
+}
+
 /** Blanks and line breaks made visible where a token is nothing else. */
 export function visible(token: string): string {
   return token.trim() === '' ? token.replaceAll('\n', '⏎').replaceAll('\t', '⇥') : token;

@@ -65,6 +65,10 @@ test('a choice of another index takes along what it has', () => {
   const values = { ...asked, method: 'trackstar', evidence: 'influence,lexical', words: '0-5' };
   expect(toIndex(both, values, 'ask', 'texts')).toEqual({ index: 'texts', method: null, evidence: 'lexical' });
   expect(toIndex(both, values, 'ask', 'facts')).toEqual({ index: 'facts' });
+  // Nor does a view that could only say that it cannot be asked there.
+  expect(toIndex(both, { ...asked, method: 'trackstar' }, 'groups', 'texts')).toEqual({ index: 'texts', method: null });
+  expect(toIndex(both, { ...asked, ranker: 'bm25' }, 'map', 'texts')).toEqual({ index: 'texts', ranker: null });
+  expect(toIndex(both, { ...asked, ranker: 'bm25' }, 'map', 'facts')).toEqual({ index: 'facts' });
 });
 
 test('a long question survives its address; what is too long for any is left out whole', () => {

@@ -2,6 +2,7 @@
 // index or method that is not there is never replaced by another one unasked, and any other part
 // that does not fit is named beside the answer.
 import { VIEWS, type View } from './address.svelte';
+import { offered } from './methods';
 import { candidatesOf, KINDS, namers, usualMethod, wholeNumber } from './parts/ask/asking.svelte';
 import { MODES } from './parts/compare/sides';
 import { wordsOf } from './share';
@@ -86,6 +87,8 @@ export function misfits(index: IndexInfo, values: Values, view: View): Misfit[] 
   if (!NEED_INDEX.includes(view)) return found;
   const method = methodMisfit(index, values, view);
   if (method) say('method', of('method'), method);
+  if (view !== 'ask' && !offered(index).texts.some((one) => one.name === values['ranker']))
+    say('ranker', of('ranker'), 'no ranking of texts of this index');
   if (values['completion']) {
     const length = Array.from(values['completion']).length;
     const why = `no characters of this output, which has ${length}`;
@@ -112,5 +115,7 @@ export const without = (wrong: Misfit[]): Record<string, string | null> =>
 /** To another index by choice: the question goes with it, what that index has not stays behind. */
 export function toIndex(indexes: IndexInfo[], values: Values, view: View, name: string): Record<string, string | null> {
   const index = indexes.find((one) => one.name === name);
-  return { ...(index ? without(misfits(index, values, view)) : {}), index: name };
+  if (!index) return { index: name };
+  const lost = values['method'] && !offered(index).influence.some((one) => one.name === values['method']);
+  return { ...without(misfits(index, values, view)), ...(lost ? { method: null } : {}), index: name };
 }

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { restored } from './list.svelte';
 import * as share from './share';
-import type { Answer, Query } from './types';
+import type { Query } from './types';
 
 test('a link holds the screen and never the token', () => {
   const place = new URL('http://127.0.0.1:8613/proxy/?token=secret#view=map&index=demo');
@@ -42,36 +42,6 @@ test('cells of CSV are no formulas, numbers stay numbers', () => {
   expect(share.csv([{ a: 'x,y', b: 1 }, { a: 'z', c: null }])).toBe('a,b,c\r\n"x,y",1,\r\nz,,\r\n');
 });
 
-test("Markdown: a training text's mark-up, tables, tags and directions do nothing", () => {
-  const nasty = 'a | b\n# head <script>x</script> [l](javascript:y) \u202eevil `code`';
-  const text = share.markdownText(nasty);
-  expect(text).not.toMatch(/\n|\u202e/);
-  expect(text).toContain('\\<script\\>');
-  expect(text).toContain('\\|');
-  expect(text).toContain('\\[l\\]');
-});
-
-test('an answer as Markdown has both signs in words and the command in a block', () => {
-  const answer = {
-    query: 'q',
-    title: 'T',
-    unit: 'cosine',
-    examples: 2467,
-    probability: 0.5,
-    picture: null,
-    judgement: { summary: 'Something stands out.' },
-    proponents: [{ id: 'a', text: 'one', score: 0.25, percentile: 99.9, metadata: {} }],
-    opponents: [{ id: 'b', text: 'two', score: null, percentile: null, metadata: {} }],
-    notes: ['n'],
-    reproduce: { command: 'headwater ask x "```"' },
-  } as unknown as Answer;
-  const text = share.markdown(answer);
-  expect(text).toContain('Support it');
-  expect(text).toContain('| 1 | +0.25 | 99.90 % | a | one |');
-  expect(text).toContain('| 1 | – | – | b | two |');
-  expect(text).toContain('````\nheadwater ask x "```"\n````');
-});
-
 test('what the tab stored is read with care', () => {
   const row = { index: 'demo', id: 'a', action: 'drop', text: 'x', position: 3 };
   expect(restored('nonsense')).toEqual([]);
@@ -79,14 +49,4 @@ test('what the tab stored is read with care', () => {
   const found = restored(JSON.stringify([row, null, { ...row, action: 'explode' }, 7]));
   expect(found).toHaveLength(1);
   expect(found[0]).toMatchObject({ ...row, note: '', from: '' });
-});
-
-test('no method that passes over the whole corpus begins unasked', () => {
-  const method = (name: string, missing: string | null, influence = true): object => ({ name, missing, influence });
-  const methods = [method('bm25', null, false), method('trackstar', 'no features'), method('ekfac', null)];
-  const index = { features: false, methods } as never;
-  expect(share.methodOf(index, undefined)?.name).toBe('trackstar');
-  expect(share.methodOf(index, 'ekfac')?.name).toBe('ekfac');
-  const stored = { features: true, methods: [methods[0], method('trackstar', null), methods[2]] } as never;
-  expect(share.methodOf(stored, 'nonsense')?.name).toBe('trackstar');
 });

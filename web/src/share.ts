@@ -1,7 +1,6 @@
-// What leaves the app: links (all of the screen, never a token), an answer as Markdown, files.
+// What leaves the app: links (all of the screen, never a token), files (`markdown.ts` has Markdown).
 // And the reverse: the query that a link names, read with care.
-import type { Answer, Evidence, IndexInfo, MethodInfo, Query } from './types';
-import { count, percent, signed } from './format';
+import type { Answer, IndexInfo, Query } from './types';
 
 /** The link of this screen: without what stands behind "?", where a first visit has its token. */
 export function linkOf(place: { origin: string; pathname: string; hash: string }): string {
@@ -59,62 +58,6 @@ export function addressOf(query: Query): Record<string, string | null> {
 /** The index that the address names, or the first. */
 export function indexOf(indexes: IndexInfo[], name: string | undefined): IndexInfo | undefined {
   return indexes.find((one) => one.name === name) ?? indexes[0];
-}
-
-/**
- * The method of influence that the address names, or the first that only scans what is stored: a
- * pass of the model over the whole corpus begins only when somebody chose it.
- */
-export function methodOf(index: IndexInfo, name: string | undefined): MethodInfo | undefined {
-  const methods = index.methods.filter((one) => one.influence);
-  const able = index.features ? methods.find((one) => one.missing === null) : undefined;
-  return methods.find((one) => one.name === name) ?? able ?? methods[0];
-}
-
-const MARKS = /[\\`*_[\]<>|#~$&]/g;
-
-/** Text that stands in Markdown as it is: one line, no mark-up, no control characters. */
-export function markdownText(text: string): string {
-  const plain = text.replace(/[\u0000-\u001f\u007f\u2028\u2029]+/g, ' ').replace(/ {2,}/g, ' ');
-  // A direction set by the text would turn round what stands after it.
-  return plain.replace(/[\u202a-\u202e\u2066-\u2069]/g, '').replace(MARKS, '\\$&').trim();
-}
-
-/** A block of code that its own content cannot end. */
-function fenced(code: string): string {
-  const longest = Math.max(2, ...[...code.matchAll(/`+/g)].map(([run]) => run.length));
-  const fence = '`'.repeat(longest + 1);
-  return `${fence}\n${code}\n${fence}`;
-}
-
-function table(items: Evidence[]): string[] {
-  const rows = items.map((one, rank) => {
-    const score = one.score === null ? '–' : signed(one.score);
-    const above = one.percentile === null ? '–' : `${one.percentile.toFixed(2)} %`;
-    const place = rank + 1;
-    return `| ${place} | ${score} | ${above} | ${markdownText(one.id)} | ${markdownText(one.text)} |`;
-  });
-  return ['| rank | score | scores lower | example | text |', '|---:|---:|---:|---|---|', ...rows];
-}
-
-/** An answer to paste into an issue or a page. */
-export function markdown(answer: Answer): string {
-  const { summary } = answer.picture ?? answer.judgement;
-  const chance = answer.probability === null ? '' : ` Probability ${percent(answer.probability)}.`;
-  const shape = `${markdownText(answer.title)}; score in ${markdownText(answer.unit)}`;
-  const lines = [
-    `### ${markdownText(answer.query)}`,
-    '',
-    `${shape}; ${count(answer.examples)} examples.${chance}`,
-    '',
-    markdownText(summary),
-    '',
-  ];
-  if (answer.proponents.length) lines.push('**Support it**', '', ...table(answer.proponents), '');
-  if (answer.opponents.length) lines.push('**Oppose it**', '', ...table(answer.opponents), '');
-  for (const note of answer.notes) lines.push(`- ${markdownText(note)}`);
-  if (answer.reproduce.command) lines.push('', 'Again:', '', fenced(answer.reproduce.command));
-  return `${lines.join('\n').trim()}\n`;
 }
 
 /** A cell of CSV that a spreadsheet takes for text, never for a formula. */
@@ -200,6 +143,8 @@ const DRAWN = [
   'stroke-width',
   'stroke-opacity',
   'stroke-dasharray',
+  'stroke-linejoin',
+  'paint-order',
   'opacity',
   'font-family',
   'font-size',

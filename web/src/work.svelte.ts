@@ -27,8 +27,8 @@ export type State = 'idle' | 'waiting' | 'running' | 'done' | 'failed' | 'cancel
 
 export class Work<T> {
   state: State = $state('idle');
-  /** Place in the queue, from 1; 0 when it runs. */
-  place = $state(0);
+  /** How many others it waits for. */
+  before = $state(0);
   progress: Progress | null = $state.raw(null);
   failure: Failure | null = $state.raw(null);
   /** Of the last request that ended well; it stays while the next one runs. */
@@ -51,7 +51,7 @@ export class Work<T> {
       if (this.busy && !token && this.#running?.key === key) return this.#running.result;
       this.cancel();
       this.failure = this.progress = null;
-      this.place = 0;
+      this.before = 0;
       // What streams is wanted anew each time.
       const known = token ? undefined : (memory.get(key) as T | undefined);
       if (known !== undefined) return Promise.resolve(this.#end(known));
@@ -73,11 +73,11 @@ export class Work<T> {
       if (mine === this.#latest) act();
     };
     const job = start<T>(kind, asked, {
-      queued: (place) => still(() => (this.place = place)),
+      queued: (before) => still(() => (this.before = before)),
+      running: () => still(() => this.#begun()),
       progress: (progress) =>
         still(() => {
-          this.state = 'running';
-          this.place = 0;
+          this.#begun();
           this.progress = progress;
         }),
       token: (one) => still(() => token?.(one)),
@@ -94,6 +94,11 @@ export class Work<T> {
       });
       return null;
     }
+  }
+
+  #begun(): void {
+    this.state = 'running';
+    this.before = 0;
   }
 
   #end(result: T): T {

@@ -84,7 +84,8 @@ export function excerpt(text: string, marks: readonly Mark[], spans: readonly Ra
   return atWords(text, Math.floor(Math.min(start, text.length - limit)), limit);
 }
 
-function atWords(text: string, from: number, limit: number): Range {
+/** A stretch, its ends moved inwards to white space where some is near. */
+export function atWords(text: string, from: number, limit: number): Range {
   let [start, end] = [from, from + limit];
   if (start > 0) {
     const space = /\s/.exec(text.slice(start, start + 30));

@@ -93,6 +93,9 @@ export const byInfluence = (answer: Answer): boolean => Object.keys(answer.metho
 export function percentileOf({ percentile }: Evidence): string {
   if (percentile === null) return 'not scored here';
   if (percentile === 0) return 'lowest of all examples';
+  // Never "above 100 %": the example itself is not lower.
+  if (percentile > 99.99) return 'above over 99.99 % of examples';
+  if (percentile < 0.01) return 'under 0.01 % of examples are lower';
   const share = `${percentile > 99 || percentile < 1 ? percentile.toFixed(2) : percentile.toFixed(1)} %`;
   return percentile < 50 ? `${share} of examples are lower` : `above ${share} of examples`;
 }

@@ -28,7 +28,8 @@ export function inUnits(text: string, tokens: readonly Token[]): Token[] {
 
 export class Generation {
   running = $state(false);
-  place = $state(0);
+  /** How many others it waits for. */
+  before = $state(0);
   progress: Progress | null = $state.raw(null);
   failure: Failure | null = $state.raw(null);
   tokens: Token[] = $state.raw([]);
@@ -44,9 +45,10 @@ export class Generation {
     this.running = true;
     this.tokens = [];
     this.failure = this.progress = null;
-    this.place = 0;
+    this.before = 0;
     const job = start<Made>('generate', { index, prompt, ...sampling }, {
-      queued: (place) => (this.place = place),
+      queued: (before) => (this.before = before),
+      running: () => (this.before = 0),
       progress: (progress) => (this.progress = progress),
       token: ({ text, probability }) => {
         if (this.#job !== job || text === '') return;

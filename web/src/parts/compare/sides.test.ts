@@ -38,11 +38,22 @@ test('rankers without influence are ranked, and shown as the evidence that they 
   expect(random.agree).toBe(true);
 });
 
+test('a filter narrows both sides, and both rankings', () => {
+  const found = asks('method', { index, method: method('a'), query, indexB: index, methodB: method('bm25', { influence: false }), filter: 'x=1' });
+  for (const side of [found.left, found.right]) {
+    expect(side?.ranked.filter).toBe('x=1');
+    expect(side?.ask).toMatchObject({ filter: 'x=1' });
+  }
+  expect(asks('method', { index, method: method('a'), query, indexB: index, methodB: method('b') }).left?.ranked).not.toHaveProperty('filter');
+});
+
 test('what cannot be asked says why', () => {
   const missing = method('trak', { missing: 'needs margin features' });
   expect(asks('method', { index, method: method('a'), query, indexB: index, methodB: missing }).why).toContain(
     'margin',
   );
+  expect(asks('method', { index, method: method('a'), query, indexB: index, ways: [method('slow')] }).why).toContain('Choose');
+  expect(asks('method', { index, method: method('a'), query, indexB: index, ways: [] }).why).toContain('no other method');
   expect(asks('index', { index, method: method('a'), query }).why).toContain('Only one index');
   expect(asks('words', { index, method: method('a'), query: null }).left).toBeNull();
 });

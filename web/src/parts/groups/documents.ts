@@ -1,6 +1,6 @@
 // Examples of the corpus from the server: by a filter, page by page; and scores by their key.
 import { get, getBytes } from '../../api';
-import type { Answer, IndexInfo, Json, MethodInfo } from '../../types';
+import type { Answer, Json } from '../../types';
 
 export interface Document {
   id: string;
@@ -23,12 +23,6 @@ export interface Asked {
 
 /** Of an answer whose words and chance nobody reads: it comes sooner without them. */
 export const QUICK = { tokens: false, calibrate: false };
-
-/** What to ask the index with: influence, or, where it can't be had, what needs no model. */
-export function means(index: IndexInfo, method: MethodInfo): Record<string, unknown> {
-  if (method.missing === null) return { method: method.name, evidence: ['influence'] };
-  return { evidence: index.kinds.filter((kind) => kind === 'lexical' || kind === 'verbatim') };
-}
 
 const PAGE = 1000; // examples fetched at a time
 

@@ -2,7 +2,8 @@
 // read the corpus again or train, and are asked for knowingly.
 import type { MethodInfo } from '../../types';
 
-const scans = ({ costs }: MethodInfo): boolean => /\bscan\b/.test(costs) && !/\b(pass|passes|model|encoder|training)\b/.test(costs);
+/** Whether it answers in moments by what is stored. */
+export const scans = ({ costs }: MethodInfo): boolean => /\bscan\b/.test(costs) && !/\b(pass|passes|model|encoder|training)\b/.test(costs);
 
 /** Those that can be asked, the quick ones first and apart. */
 export function quickFirst(methods: readonly MethodInfo[]): { quick: MethodInfo[]; slow: MethodInfo[] } {
