@@ -14,8 +14,10 @@ import pytest
 from headwater.engine.errors import InputError
 from headwater.engine.progress import Progress
 from headwater.server import jobs as module
-from headwater.server.jobs import Cancelled, Job, Jobs, QueueFull, Tell, as_json, lanes_alive
+from headwater.server.job import Job, Tell
+from headwater.server.jobs import Cancelled, Jobs, QueueFull, lanes_alive
 from headwater.server.streams import ended, events
+from headwater.server.told import as_json
 from headwater.server.workbench import Workbench
 
 

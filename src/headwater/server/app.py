@@ -21,16 +21,12 @@ from headwater.server.admission import Settings
 from headwater.server.asking import KINDS
 from headwater.server.explore_routes import JSON, json_answer
 from headwater.server.failures import add_handlers
-from headwater.server.jobs import (
-    Job,
-    Jobs,
-    Kind,
-    Missing,
-    as_json,
-)
+from headwater.server.job import Job
+from headwater.server.jobs import Jobs, Kind, Missing
 from headwater.server.security import Guard
 from headwater.server.static import Assets
 from headwater.server.streams import done, ended, events
+from headwater.server.told import as_json
 from headwater.server.unfit import shown, unfit
 from headwater.server.workbench import Workbench
 

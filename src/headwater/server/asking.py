@@ -13,7 +13,8 @@ from headwater.server import schemas
 from headwater.server.workbench import VERBATIM
 
 if TYPE_CHECKING:
-    from headwater.server.jobs import Kind, Lane, Tell
+    from headwater.server.job import Lane, Tell
+    from headwater.server.jobs import Kind
     from headwater.server.served import Served
     from headwater.server.workbench import Workbench
     from headwater.tasks.causal_lm import CausalLM

@@ -9,8 +9,8 @@ from fastapi.responses import Response
 
 from headwater.engine.errors import InputError
 from headwater.server import boards, explore_schemas, exports, query_sets
-from headwater.server.jobs import as_json
 from headwater.server.streams import done
+from headwater.server.told import as_json
 
 if TYPE_CHECKING:
     from headwater.server.workbench import Workbench

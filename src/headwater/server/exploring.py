@@ -20,7 +20,8 @@ from headwater.server.workbench import RANKED, VERBATIM
 if TYPE_CHECKING:
     from headwater.index.index import Index
     from headwater.methods.method import Method
-    from headwater.server.jobs import Kind, Lane, Tell
+    from headwater.server.job import Lane, Tell
+    from headwater.server.jobs import Kind
     from headwater.server.workbench import Workbench
 
 SHORT = 200  # characters of an example in a scatter

@@ -14,9 +14,10 @@ from starlette.exceptions import HTTPException
 
 from headwater.engine.errors import BusyError, HeadwaterError, InputError, ResourceError
 from headwater.server.explore_routes import JSON, json_answer
-from headwater.server.jobs import Missing, QueueFull, as_json, defect, failure
+from headwater.server.jobs import Missing, QueueFull
 from headwater.server.schema_words import Schema
 from headwater.server.streams import Defect
+from headwater.server.told import as_json, defect, failure
 from headwater.server.unfit import no_json, unfit, unfit_parameter
 
 

@@ -16,19 +16,17 @@ A queue has a limit, and results are kept for a while only: memory does not grow
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import math
-import secrets
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 from headwater.engine.errors import HeadwaterError, InputError
 from headwater.engine.progress import Progress, watching
+from headwater.server.job import ENDED, Job, Lane, State, Tell
+from headwater.server.told import as_json, defect, failure
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -37,9 +35,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Lane = Literal["model", "reader"]
-State = Literal["queued", "running", "done", "failed", "cancelled"]
-ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
 QUEUE = 64  # jobs that wait in a lane
 READERS = 2  # threads of the lane "reader": more of them share the interpreter, and wait for it
 KEPT = 256  # jobs that have ended and can still be asked for
@@ -48,14 +43,6 @@ KEPT_BYTES = 256 << 20  # of results
 TOLD_EVERY = 0.1  # seconds between two progresses that are sent
 LANES = "headwater-lane-"  # how the names of their threads begin
 LAST_STEP = 5.0  # seconds that a closing lane has for the step it is at
-
-
-class Tell(Protocol):
-    """Sends an event (`token`, for example) to those who watch a job."""
-
-    def __call__(self, event: str, data: dict[str, Any]) -> None:
-        """Raises Cancelled when the job was cancelled."""
-        ...
 
 
 Function = Callable[["Workbench", Any, Tell], dict[str, Any]]
@@ -73,39 +60,6 @@ class Missing(InputError):
 
 class QueueFull(HeadwaterError):
     """More is waiting than the queue takes."""
-
-
-@dataclass(eq=False)
-class Job:
-    """One piece of work and what became of it; read it while holding `Jobs.lock`.
-
-    Args:
-        result: as JSON, written once. events: (number from 1, name, JSON) of what was told.
-        place: in its lane's queue, from 1; 0 when it does not wait.
-    """
-
-    kind: str
-    lane: Lane
-    work: Callable[[Tell], str]
-    id: str = field(default_factory=lambda: secrets.token_urlsafe(12))
-    state: State = "queued"
-    place: int = 0
-    progress: str | None = None
-    result: str | None = None
-    error: dict[str, Any] | None = None
-    events: list[tuple[int, str, str]] = field(default_factory=list[tuple[int, str, str]])
-    unwanted: bool = False
-    ended: float = 0.0
-    watchers: set[Callable[[], None]] = field(default_factory=set[Callable[[], None]])
-
-    def to_json(self) -> str:
-        """The state of it; the result as it stands."""
-        told = {"id": self.id, "kind": self.kind, "state": self.state, "place": self.place}
-        return (
-            f"{json.dumps(told)[:-1]}"
-            f', "progress": {self.progress or "null"}, "result": {self.result or "null"}'
-            f', "error": {as_json(self.error)}}}'
-        )
 
 
 class Jobs:
@@ -350,13 +304,13 @@ class Jobs:
             del self._jobs[job.id]
 
 
+def _nothing(_: Tell) -> str:
+    return "null"
+
+
 def lanes_alive() -> bool:
     """Whether a thread of a lane, of any `Jobs` of this process, is still there."""
     return any(one.name.startswith(LANES) for one in threading.enumerate())
-
-
-def _nothing(_: Tell) -> str:
-    return "null"
 
 
 def _step(idle: Iterator[None]) -> bool:
@@ -374,50 +328,3 @@ def _step(idle: Iterator[None]) -> bool:
 def _wake(job: Job) -> None:
     for told in list(job.watchers):
         told()
-
-
-def failure(error: HeadwaterError) -> dict[str, Any]:
-    """The parts of what went wrong, as the command line tells them."""
-    told = {"wrong": error.wrong, "expected": error.expected, "found": error.found, "do": error.do}
-    return {name: None if value is None else str(value) for name, value in told.items()}
-
-
-def defect(error: BaseException) -> dict[str, Any]:
-    """The same for what nobody can be blamed for but us."""
-    if isinstance(error, MemoryError):
-        return failure(HeadwaterError("Memory ran out", do="ask for less, or close an index"))
-    said = " ".join(str(error).split())[:300]
-    return failure(
-        HeadwaterError(
-            f"{type(error).__name__}: {said}" if said else type(error).__name__,
-            do="this is a defect of headwater; the server's terminal shows where it happened",
-        )
-    )
-
-
-def as_json(value: Any) -> str:
-    """JSON that every browser reads: what is not finite is null, half a character an escape."""
-    from headwater.report.jsonl import json_text
-
-    try:
-        return json_text(value, allow_nan=False, default=_plain)
-    except ValueError:
-        return json_text(_finite(value), allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    """Numbers and arrays of numpy; what else JSON has no word for by its text."""
-    made = getattr(value, "tolist", None)
-    return made() if made is not None else str(value)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(name): _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    if value is None or isinstance(value, str | int | bool):
-        return value
-    return _finite(_plain(value))

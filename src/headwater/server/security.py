@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from headwater.server.admission import Asked, Refused, Settings
-from headwater.server.jobs import as_json
 from headwater.server.static import page
+from headwater.server.told import as_json
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

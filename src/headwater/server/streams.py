@@ -12,7 +12,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from headwater.engine.errors import HeadwaterError
-from headwater.server.jobs import ENDED, Job, Jobs, Lane, as_json
+from headwater.server.job import ENDED, Job, Lane
+from headwater.server.jobs import Jobs
+from headwater.server.told import as_json
 
 LOOK = 1.0  # seconds between two looks at whether anybody still waits
 PULSE = 10.0  # seconds of silence after which a line says that the connection lives

@@ -25,7 +25,7 @@ def visible(text: str) -> str:
 
 def safe_json(value: Any, **options: Any) -> str:
     """JSON that holds every character, those that cannot be seen as escapes."""
-    from headwater.server.jobs import as_json
+    from headwater.server.told import as_json
 
     text = as_json(value)
     if options:

@@ -28,15 +28,16 @@ from headwater.engine.kept import Kept
 from headwater.evidence.method_table import method_of_texts
 from headwater.index.manifest import Manifest, read_manifest
 from headwater.index.store import has_current
-from headwater.server.jobs import Missing, as_json
+from headwater.server.jobs import Missing
 from headwater.server.named import named
 from headwater.server.served import ModelState, Served, model_of
+from headwater.server.told import as_json
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from headwater.methods.method import Method
-    from headwater.server.jobs import Lane, Tell
+    from headwater.server.job import Lane, Tell
     from headwater.tasks.query import Query
     from headwater.tasks.task import Task
     from headwater.training.run import TrainingRun
