@@ -100,6 +100,8 @@ def test_comparisons_show_them_as_text(page: Page, mode: str) -> None:
     more = {"other": f" {hostile.ENDING}", "index_b": "facts", "method_b": "graddot"}
     visit(page, "compare", index="hostile", **{"with": mode}, **more, **ASKED)
     expect(page.get_by_role("article").first).to_be_visible(timeout=SLOW)
+    if mode == "words":  # the histogram comes later, with both completions over it
+        expect(page.get_by_text("▶")).to_be_visible(timeout=SLOW)
     only_text(page, hostile.SCRIPT, hostile.IMAGE)
 
 

@@ -294,7 +294,7 @@ def test_it_stops_when_it_is_asked_to(places: dict[str, Path]) -> None:
 
 
 BUSY = f"""
-import functools, torch
+import functools, signal, torch
 from headwater.server.jobs import Jobs
 from headwater.server.workbench import Workbench
 def endless(self, lane):
@@ -304,6 +304,7 @@ def endless(self, lane):
     yield
 Workbench.warming = endless
 Jobs.close = functools.partialmethod(Jobs.close, 0.1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests may ignore it
 {QUICK}
 """
 
