@@ -2,9 +2,9 @@
 
 Every kind scores all examples. One alone shows them in its own order, by its own score; of several
 a fused order (reciprocal ranks) decides which are shown. What the picture names is shown in any
-case. A score that is not telling (a turn of phrase that stands
-here and there) has no vote in that order: it orders only what nothing else does. The opponents are
-influence's alone, since no other kind knows of any.
+case. A score that is not telling (a turn of phrase that stands here and there) has no vote in that
+order: it orders only what nothing else does. The opponents are influence's alone, since no other
+kind knows of any.
 """
 
 from __future__ import annotations

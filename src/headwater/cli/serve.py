@@ -124,14 +124,10 @@ def _by_force() -> Generator[None]:
     status: int | str | None = 0
     try:
         yield
-    except KeyboardInterrupt:
-        status = INTERRUPTED
+    except (KeyboardInterrupt, SystemExit) as stop:
         if not lanes_alive():
             raise
-    except SystemExit as stop:
-        status = stop.code
-        if not lanes_alive():
-            raise
+        status = stop.code if isinstance(stop, SystemExit) else INTERRUPTED
     if lanes_alive():
         sys.stdout.flush()
         sys.stderr.flush()

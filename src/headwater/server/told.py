@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from typing import Any
 
 from headwater.engine.errors import HeadwaterError
+from headwater.engine.plain import plain
 
 
 def failure(error: HeadwaterError) -> dict[str, Any]:
@@ -33,24 +32,6 @@ def as_json(value: Any) -> str:
     from headwater.report.jsonl import json_text
 
     try:
-        return json_text(value, allow_nan=False, default=_plain)
+        return json_text(value, allow_nan=False, default=plain)
     except ValueError:
-        return json_text(_finite(value), allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    """Numbers and arrays of numpy; what else JSON has no word for by its text."""
-    made = getattr(value, "tolist", None)
-    return made() if made is not None else str(value)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(name): _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    if value is None or isinstance(value, str | int | bool):
-        return value
-    return _finite(_plain(value))
+        return json_text(plain(value), allow_nan=False)
